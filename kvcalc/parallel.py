@@ -1,7 +1,7 @@
-"""How ranks share a model, and the model that each of them holds.
+"""How ranks divide a model, and the model held by each rank.
 
-What one rank holds is a Model of its own: fewer layers (pipeline parallelism), fewer heads (tensor parallelism). It is
-sized, allocated and verified as any other. Data-parallel ranks hold the same, for sequences of their own.
+The part held by one rank is itself a Model: fewer layers (pipeline parallelism), fewer heads (tensor parallelism). It
+is sized, allocated and verified like any other. Data-parallel ranks hold the same, for their own sequences.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from kvcalc.units import positive_int
 class Parallel:
     """Layout of tp x pp x dp ranks.
 
-    tp: tensor-parallel ranks, which share the heads of a layer; where they outnumber the KV heads, each holds one, and
-    what all heads share (the latent of MLA) every rank holds.
-    pp: pipeline stages, which share the layers.
-    dp: data-parallel replicas, which share the sequences.
-    dcp: tensor-parallel ranks that share the tokens of what they would else hold copies of (decode context
-    parallelism). vLLM does that, in blocks of its own.
-    ep: ranks that share the routed experts, of all replicas; 1: those of a replica share them as they share the rest.
-    The cache does not depend on it, the weights of a rank do.
-    Raises InvalidValueError for one that is not a whole number of at least 1, or for more ranks than there are.
+    tp: tensor-parallel ranks, which divide the heads of a layer; if they outnumber the KV heads, each holds one, and
+    every rank holds what all heads share (the latent of MLA).
+    pp: pipeline stages, which divide the layers.
+    dp: data-parallel replicas, which divide the sequences.
+    dcp: tensor-parallel ranks that divide the tokens of what they would otherwise hold as copies (decode context
+    parallelism), as vLLM does in its blocks.
+    ep: ranks across all replicas that divide the routed experts; 1: each replica divides them like the rest. Affects
+    the weights of a rank, not the cache. Raises InvalidValueError for a degree that is not a whole number of at least
+    1, or for too many ranks.
     """
 
     tp: int = 1
@@ -57,11 +57,11 @@ class Parallel:
 
     @property
     def num_ranks(self) -> int:
-        """Ranks in all."""
+        """Total number of ranks."""
         return self.tp * self.pp * self.dp
 
     def sequences_of_rank(self, sequences: int) -> int:
-        """Sequences of each data-parallel replica. Raises InvalidValueError where they do not divide."""
+        """Sequences of each data-parallel replica. Raises InvalidValueError if they do not divide."""
         if sequences % self.dp:
             below = sequences - sequences % self.dp
             raise InvalidValueError(
@@ -73,16 +73,16 @@ class Parallel:
 
 
 class Sharing(NamedTuple):
-    """How ranks share what does not divide.
+    """How ranks divide what does not divide evenly.
 
     kv_heads: of 10 KV heads each of 4 ranks holds 2 (`floor`) or 3 (`ceil`), or the layout is refused (`even`).
-    extra_layers: which stages have one layer more: of 10 layers 4 stages hold 3 + 3 + 2 + 2 (`first`), 2 + 2 + 3 + 3
+    extra_layers: which stages have one more layer: of 10 layers 4 stages hold 3 + 3 + 2 + 2 (`first`), 2 + 2 + 3 + 3
     (`last`) or 2 + 3 + 3 + 2 (`before last`), or the layout is refused (`none`).
-    stages: layers of each stage where a setting gives them, and what that setting is called.
-    drafts_last: whether layers that guess tokens ahead count as none of them, and all stand on the last stage.
-    tokens: whether the engine says what ranks hold that share tokens (dcp). experts: whether replicas may share routed
+    stages: layers of each stage if a setting gives them, and the setting's name.
+    drafts_last: whether draft layers are not counted, and are all on the last stage.
+    tokens: whether the engine defines how ranks divide tokens (dcp). experts: whether replicas may divide routed
     experts (ep).
-    caveat: what a reader of rounded heads must know.
+    caveat: for rounded heads.
     """
 
     kv_heads: Rounding = "even"
@@ -98,7 +98,7 @@ EVENLY = Sharing()
 
 
 class RankModel(NamedTuple):
-    """What one rank holds. first_layer: index in the whole model of its layer 0."""
+    """The part of one rank. first_layer: index of its layer 0 in the whole model."""
 
     rank: int
     tp_rank: int
@@ -111,8 +111,8 @@ class RankModel(NamedTuple):
 def rank_models(model: Model, parallel: Parallel, sharing: Sharing = EVENLY) -> tuple[RankModel, ...]:
     """The model of each rank, in the order of ranks: tensor-parallel ranks are neighbours, then come the stages.
 
-    Tensor-parallel and data-parallel ranks of a stage hold equal models.
-    Raises InvalidValueError where layers or heads cannot be shared so, and for ranks that share tokens.
+    Tensor-parallel and data-parallel ranks of a stage hold equal models. Raises InvalidValueError if layers or heads
+    cannot be divided, and for ranks that divide tokens.
     """
     if parallel.dcp > 1 and not sharing.tokens:
         raise InvalidValueError(
@@ -136,7 +136,7 @@ def rank_models(model: Model, parallel: Parallel, sharing: Sharing = EVENLY) -> 
 
 
 def stages_of(model: Model, pp: int, sharing: Sharing = EVENLY) -> list[range]:
-    """Layers of each pipeline stage. Raises InvalidValueError where they cannot be shared so."""
+    """Layers of each pipeline stage. Raises InvalidValueError if they cannot be divided."""
     drafts = sum(len(group.layers) for group in model.groups if group.drafts and sharing.drafts_last)
     layers = _layers_of_stages(model.num_layers - drafts, pp, sharing)
     layers[-1] = range(layers[-1].start, model.num_layers)
@@ -144,12 +144,12 @@ def stages_of(model: Model, pp: int, sharing: Sharing = EVENLY) -> list[range]:
 
 
 def can_shard(model: Model, tp: int, sharing: Sharing = EVENLY) -> bool:
-    """Whether `tp` tensor-parallel ranks can share each layer."""
+    """Whether `tp` tensor-parallel ranks can divide each layer."""
     return all(_can_shard(group, tp, sharing.kv_heads) for group in model.groups)
 
 
 def rounded_heads(model: Model, tp: int, sharing: Sharing) -> tuple[str, ...]:
-    """A note for each number of heads that ranks do not divide, and which an engine rounds."""
+    """A note for each number of heads that ranks do not divide and an engine rounds."""
     if sharing.kv_heads == "even":
         return ()
     rounded = {
@@ -160,7 +160,7 @@ def rounded_heads(model: Model, tp: int, sharing: Sharing) -> tuple[str, ...]:
         for name in part.ROUNDED
     }
     return tuple(
-        f"{name} ({whole:,}) do not divide among {tp:,} ranks, of which each holds {own:,}: {sharing.caveat}"
+        f"{name} ({whole:,}) do not divide among {tp:,} ranks; each holds {own:,}: {sharing.caveat}"
         for name, whole, own in sorted(rounded)
     )
 
@@ -191,7 +191,7 @@ def _stages_as_given(layers: int, pp: int, given: tuple[int, ...], setting: str)
 
 
 def check_stages_of(layers: int, pp: int, given: tuple[int, ...], setting: str) -> None:
-    """Raises InvalidValueError where a setting gives other stages, or other layers, than there are."""
+    """Raises InvalidValueError if a setting does not match the stages or the layers."""
     if len(given) != pp or sum(given) != layers or min(given) < 0:
         raise InvalidValueError(
             f"{setting} ({', '.join(map(str, given))}) must give {pp} stages with {layers} layers in total",
@@ -208,7 +208,7 @@ def _stage(model: Model, layers: range) -> Model:
 
 
 def _sharded(model: Model, tp: int, sharing: Sharing) -> Model:
-    """What a tensor-parallel rank holds of each layer."""
+    """A tensor-parallel rank's part of each layer."""
     try:
         groups = tuple(_sharded_group(group, tp, sharing.kv_heads) for group in model.groups)
         return replace(model, groups=groups, older_readings={})
@@ -218,7 +218,7 @@ def _sharded(model: Model, tp: int, sharing: Sharing) -> Model:
 
 
 def _sharded_group(group: LayerGroup, tp: int, rounding: Rounding) -> LayerGroup:
-    """The group with its parts shared, and its tensors with those dimensions that thereby became narrower."""
+    """The group with its parts divided, and its tensors with the narrower dimensions."""
     try:
         parts = tuple(part.shard(tp, rounding) for part in group.parts)
     except InvalidValueError as error:
@@ -265,14 +265,14 @@ def _sharded_group(group: LayerGroup, tp: int, rounding: Rounding) -> LayerGroup
 
 
 def _some_heads(group: LayerGroup) -> list[Dim]:
-    """Dimensions of tensors that hold some of the heads, where a method tells heads apart."""
+    """Dimensions of tensors with only some of the heads, if a method treats heads separately."""
     shared = {Dim(name, value) for part in group.parts for name, value in part.shared_facts.items()}
     names = {dim.name for dim in shared}
     return [dim for t in (*group.tensors, *group.uncut) for dim in t.dims if dim.name in names and dim not in shared]
 
 
 def _head_shares(group: LayerGroup, tp: int, rounding: Rounding) -> int:
-    """How many ranks a layer's KV heads, or its heads where it has no others, are shared by."""
+    """Number of ranks that divide a layer's KV heads, or its heads if it has no KV heads."""
     for part in group.parts:
         for name in ("num_kv_heads", "num_query_heads"):
             if name in part.shared_facts:
@@ -281,7 +281,7 @@ def _head_shares(group: LayerGroup, tp: int, rounding: Rounding) -> int:
 
 
 def _shared(rule: SlotRule, shares: int, name: str) -> SlotRule:
-    """Slot rule of a rank's heads: of what all heads pack together, it packs its own share."""
+    """Slot rule of a rank's heads: its share of what all heads pack together."""
     if rule.packing is None or shares == 1:
         return rule
     units, per_slot, each = rule.packing
@@ -301,12 +301,12 @@ def _packs_evenly(group: LayerGroup, tp: int, rounding: Rounding) -> bool:
 
 
 def _can_shard(group: LayerGroup, tp: int, rounding: Rounding) -> bool:
-    """Whether `tp` ranks can share the layers."""
+    """Whether `tp` ranks can divide the layers."""
     divide = all(dim.size % tp == 0 for dim in _some_heads(group))
     parts_divide = all(part.can_shard(tp, rounding) for part in group.parts)
     return divide and parts_divide and not _copies_channels(group, tp) and _packs_evenly(group, tp, rounding)
 
 
 def _copies_channels(group: LayerGroup, tp: int) -> bool:
-    """Whether ranks hold copies of KV heads whose channels in other parts are told apart by nobody."""
+    """Whether ranks hold copies of KV heads whose channels in other parts cannot be distinguished."""
     return any(part.HAS_KV_CHANNELS for part in group.parts) and any(part.copies(tp) for part in group.parts)

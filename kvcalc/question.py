@@ -1,7 +1,7 @@
-"""What is asked, whoever asks it: a model, how much of it is cached, in which engine, and on which ranks.
+"""A question: a model, how much of it is cached, in which engine, and on which ranks.
 
-Built once at the door (the command line, plan files, the Python API), where each value is checked and an error knows
-where it came from. Behind the door nobody takes settings as a mapping, or a loose degree of parallelism.
+Built once at the boundary (command line, plan files, Python API), where each value is checked and errors know its
+place. Inside, nothing takes settings as a mapping, or a loose degree of parallelism.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Question(NamedTuple):
     """`sequences` sequences of `tokens` cached tokens each, stored in `kv_dtype`.
 
-    tokens: what one sequence has cached, prompt and generated tokens together; in an engine with one context for all
-    sequences, those of the whole context. parallel: ranks that share the model; None: it is whole.
+    tokens: cached per sequence, prompt and generated tokens together; in an engine with one context for all sequences,
+    those of the whole context. parallel: layout of the ranks; None: the whole model.
     """
 
     model: Model
@@ -34,7 +34,7 @@ class Question(NamedTuple):
     parallel: Parallel | None = None
 
     @classmethod
-    def of(  # noqa: PLR0913  # the door: plain values, each of which is checked
+    def of(  # noqa: PLR0913  # the boundary: plain values, each checked
         cls,
         model: Model,
         *,
@@ -45,10 +45,10 @@ class Question(NamedTuple):
         engine_settings: Mapping[str, object] | None = None,
         parallel: Parallel | None = None,
     ) -> Question:
-        """Question of plain values; `kv_dtype` in either spelling (bf16, bfloat16).
+        """Question from plain values; `kv_dtype` in either spelling (bf16, bfloat16).
 
-        tokens: None where an engine makes one context: as many as the model was made for.
-        Raises InvalidValueError for a count that is not a whole number of at least 1, UnknownNameError.
+        tokens: None for an engine with one context: the model's context. Raises InvalidValueError for a count that is
+        not a whole number of at least 1, UnknownNameError.
         """
         if not isinstance(model, Model):
             raise InvalidValueError(f"size takes a Model, not {shown(model)}", help="load it first: kvcalc.load('r1')")
@@ -65,27 +65,27 @@ class Question(NamedTuple):
         )
 
     def of_model(self, model: Model) -> Question:
-        """The same of another model."""
+        """The same for another model."""
         return self._replace(model=model)
 
     def at(self, tokens: int | None) -> Question:
-        """The same at another length; None: at the context that the engine makes where nobody says."""
+        """The same at another length; None: at the engine's default context."""
         own = _own_context(self.model, self.serving) if tokens is None else tokens
         return self._replace(tokens=positive_int(own, "tokens"))
 
     @property
     def serving(self) -> Engine:
-        """The engine, once it knows how many sequences there are."""
+        """The engine, configured for the number of sequences."""
         return self.engine.serving(self.sequences)
 
     @property
     def times_held(self) -> int:
-        """How often what the engine allocates is there: for each sequence, or once where they share a context."""
+        """How often the engine's allocation is held: once per sequence, or once for a shared context."""
         return self.engine.times_held(self.sequences)
 
 
 def _own_context(model: Model, engine: Engine) -> int:
-    """The context that the engine makes of itself. Raises InvalidValueError where nobody says."""
+    """The engine's default context. Raises InvalidValueError if it is unknown."""
     own = engine.own_context(model)
     if own is None:
         raise InvalidValueError(

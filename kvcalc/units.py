@@ -40,7 +40,7 @@ _OTHER_UNITS = {
 }
 """Spellings that mean one size; 80G and 80Gb may mean two."""
 _NUMBER = r"(?P<number>(?:\d{1,3}(?:,\d{3})+|\d[\d_]*)(?:\.\d+)?)"
-"""163,840 and 163_840: commas stand between thousands or nowhere, so that a list is no number."""
+"""163,840 and 163_840: commas stand between thousands or nowhere, so that a list is not a number."""
 _TOKENS = re.compile(rf"{_NUMBER}\s*(?P<unit>[kmgKMG]?)(?P<binary>i?)", re.ASCII)
 _BYTES = re.compile(rf"{_NUMBER}\s*(?P<unit>[A-Za-z]*)", re.ASCII)
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%", re.ASCII)
@@ -49,10 +49,10 @@ _TOKENS_HELP = "write 100000, 100_000, 128k (= 128,000) or 128K (= 131,072)"
 
 
 def shown(value: object) -> str:
-    """`repr` of a bad value for a message, cut where it would fill the screen."""
+    """`repr` of a bad value for a message, cut if it would fill the screen."""
     try:
         text = repr(value)
-    except ValueError:  # an int of more digits than Python agrees to print
+    except ValueError:  # an int with more digits than Python prints
         return f"an integer of {value.bit_length():,} bits" if isinstance(value, int) else "a value too long to print"
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}... ({len(text):,} characters)"
 
@@ -66,7 +66,7 @@ def positive_int(value: object, field: str, *, most: int = MAX_COUNT) -> int:
         raise InvalidValueError(
             f"{field} must be a whole number, not {shown(value)}",
             field=field,
-            help=f"write it without quotes, as in {field}: 64" if isinstance(value, str) else _range(most),
+            help=_unquoted(value, field) if isinstance(value, str) else _range(most),
         )
     if number < 1:
         raise InvalidValueError(f"{field} must be at least 1, not {shown(number)}", field=field, help=_range(most))
@@ -78,7 +78,7 @@ def positive_int(value: object, field: str, *, most: int = MAX_COUNT) -> int:
 
 
 def _whole(value: object) -> int | None:
-    """The int that a value is, numpy's too; None for any other."""
+    """The int of a value, including numpy's; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         return None
     try:
@@ -128,9 +128,9 @@ def parse_tokens(text: str | int, field: str = "tokens") -> int:
 
 
 def parse_token_list(text: str, field: str = "tokens") -> list[int]:
-    """Token counts with commas between them, `1K,32K`; `163,840` is one number, as kvcalc itself writes it.
+    """Token counts with commas between them, `1K,32K`; `163,840` is one number, as kvcalc itself prints it.
 
-    Raises InvalidValueError for what may be either, such as `1,024,8192`.
+    Raises InvalidValueError for ambiguous text, such as `1,024,8192`.
     """
     if _TOKENS.fullmatch(text.strip()):
         return [parse_tokens(text, field)]
@@ -145,7 +145,7 @@ def parse_token_list(text: str, field: str = "tokens") -> list[int]:
 
 
 def _is_thousands(neighbours: tuple[str, str]) -> bool:
-    """Whether what stands on both sides of a comma may be one number."""
+    """Whether the parts on both sides of a comma could be one number."""
     before, after = (part.strip() for part in neighbours)
     return len(after) == len("000") and after.isdigit() and before.isdigit() and len(before) <= len(after)
 
@@ -153,7 +153,7 @@ def _is_thousands(neighbours: tuple[str, str]) -> bool:
 def parse_bytes(text: str | int, field: str) -> int:
     """Byte count from a number of bytes or one with a unit: `80GB` (80 x 10^9), `80GiB` (80 x 2^30).
 
-    Raises InvalidValueError for anything else, and for a number so small that a unit was forgotten or meant otherwise.
+    Raises InvalidValueError for anything else, and for a number so small that its unit must be missing or wrong.
     """
     number = _parsed_bytes(text, field)
     written = str(text).strip().replace(",", "").replace("_", "")
@@ -201,7 +201,7 @@ _BITS_OF_A_BYTE = 8
 
 
 def parse_rate(text: str, field: str) -> int:
-    """Bytes a second, rounded down, of `400Gb/s` (bits, as links are sold), `400Gbps` or `50GB/s` (bytes)."""
+    """Bytes per second, rounded down, from `400Gb/s` (bits, as links are sold), `400Gbps` or `50GB/s` (bytes)."""
     match = _RATE.fullmatch(text.strip()) if len(text) <= _SHOWN_CHARACTERS else None
     bits = match is not None and match["what"] in ("b", "bit")
     rate = 0
@@ -215,7 +215,7 @@ def parse_rate(text: str, field: str) -> int:
 
 
 def parse_percent(text: str, field: str) -> Fraction:
-    """A share from `10%` or `2.5 %`: 1/10, 1/40. Raises InvalidValueError for a number alone, which may be either."""
+    """A share from `10%` or `2.5 %`: 1/10, 1/40. Raises InvalidValueError for a bare number, which is ambiguous."""
     from fractions import Fraction
 
     match = _PERCENT.fullmatch(text.strip()) if len(text) <= _SHOWN_CHARACTERS else None
@@ -247,7 +247,7 @@ _ROUNDS_UP = 0.9995
 
 
 def short_count(number: int) -> str:
-    """`671026419200` as `671B`, `8030261248` as `8.03B`: parameters, as people name models by them."""
+    """`671026419200` as `671B`, `8030261248` as `8.03B`: parameters, as in model names."""
     for name, size in (("T", 10**12), ("B", 10**9), ("M", 10**6)):
         if number >= size * (_ROUNDS_UP if name != "M" else 1):
             return f"{number / size:.3g}{name}"
@@ -284,7 +284,7 @@ def both_units(number_bytes: int) -> str:
 
 
 class Scale(NamedTuple):
-    """One unit for several numbers of bytes that are read together. size: bytes of one; 0: every number in full."""
+    """A common unit for several numbers of bytes. size: its bytes; 0: print every number in full."""
 
     name: str
     size: int
@@ -294,7 +294,7 @@ class Scale(NamedTuple):
         return f"{number_bytes / self.size:,.2f} {self.name}" if self.size else plural(number_bytes, "byte")
 
     def words(self, parts: Iterable[str | int]) -> str:
-        """Words between which stand numbers of bytes."""
+        """Text with numbers of bytes in it."""
         return "".join(part if isinstance(part, str) else self.of(part) for part in parts)
 
 
@@ -309,7 +309,7 @@ def common_scale(*numbers_bytes: int) -> Scale:
 
 
 def ratio(part_bytes: int, whole_bytes: int) -> float | None:
-    """A part of a whole, to be shown; None beside a whole of nothing."""
+    """A part of a whole, for display; None if the whole is 0."""
     return part_bytes / whole_bytes if whole_bytes else None
 
 
@@ -318,12 +318,16 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def _unquoted(text: str, field: str) -> str:
+    return f"write it without quotes, as in {field}: 64" if text.strip().isdecimal() else "write a number, such as 64"
+
+
 def _range(most: int) -> str:
     return f"use a whole number from 1 to {most:,}"
 
 
 def _exact(number: str) -> int | Fraction:
-    """Value of digits with separators, exact; a fraction where there is a decimal point."""
+    """Exact value of digits with separators; a fraction if there is a decimal point."""
     digits = number.replace("_", "").replace(",", "")
     if "." not in digits:
         return int(digits)

@@ -351,14 +351,14 @@ def test_memory_is_written_with_its_unit():
 
 
 REFUSED = {
-    "a log of nothing": (lambda: kvcalc.explain("LICENSE"), "LICENSE: none of its"),
+    "a log of nothing": (lambda: kvcalc.explain("LICENSE"), "LICENSE: no cache reported in"),
     "a log of an unnamed model": (
         lambda: kvcalc.explain("tests/logs/trtllm_tinyllama.log"),
         "tests/logs/trtllm_tinyllama.log: this tensorrt_llm log does not describe its model",
     ),
     "a log of an unknown engine": (
         lambda: kvcalc.explain("tests/logs/vllm_qwen3_14b.log", "qwen3-14b", engine="vlm"),
-        "log: no engine whose logs kvcalc reads is called 'vlm'",
+        "log: no engine with supported logs is called 'vlm'",
     ),
     "a setting that a log's engine lacks": (
         lambda: kvcalc.explain("tests/logs/vllm_qwen3_14b.log", "qwen3-14b", engine_settings={"block_sze": 1}),
@@ -428,7 +428,7 @@ REFUSED = {
         lambda: kvcalc.size("r1", tokens=1, batch="x"),
         "batch must be a positive whole number, not 'x'",
     ),
-    "an unknown model": (lambda: kvcalc.size("llama4-70b", tokens=1), "model: no preset is called 'llama4-70b'"),
+    "an unknown model": (lambda: kvcalc.size("llama4-70b", tokens=1), "model: no model is called 'llama4-70b'"),
     "an unknown format": (lambda: kvcalc.size("r1", tokens=1, dtype="bf61"), "dtype: no dtype is called 'bf61'"),
     "an unknown format, older": (
         lambda: kvcalc.size("r1", tokens=1, kv_dtype="bf61"),
@@ -445,7 +445,7 @@ REFUSED = {
     ),
     "a method that is no text": (
         lambda: kvcalc.size("r1", tokens=1, method=[5]),
-        "method: a method must be named by a text, not 5",
+        "method: a method must be text, not 5",
     ),
     "methods that are no list": (
         lambda: kvcalc.size("r1", tokens=1, method=5),
@@ -464,7 +464,7 @@ REFUSED = {
     ),
     "variants of several": (
         lambda: kvcalc.compare(["r1", "llama3-8b"], tokens=1, variants="mha"),
-        "variants compares one model, and several are named",
+        "variants compares one model, but several are named",
     ),
     "no models": (lambda: kvcalc.compare([], tokens=1), "no model named"),
     "no lengths": (lambda: kvcalc.compare("r1", tokens=[]), "no tokens given"),

@@ -166,7 +166,7 @@ WHOLE_ON_EVERY_RANK = {
     "tpa": {"b_k", "b_v"},
     "wkv": {"shift_state"},
 }
-"""Tensors that all heads share, so that no rank can do without any of it."""
+"""Tensors shared by all heads, so that every rank needs all of it."""
 
 
 def some_of(kind):

@@ -47,7 +47,7 @@ def compare(
     for field, given in (("variants", variants is not None), ("methods", bool(methods))):
         if given:
             raise InvalidValueError(
-                f"{field} compares one model, and several are named",
+                f"{field} compares one model, but several are named",
                 field=field,
                 help=f"name one model, or remove {field}",
             )

@@ -1,7 +1,7 @@
 """Attention kinds: one file each, named as presets name them (`attention: gqa`).
 
 A kind is a frozen dataclass of a model's facts, and its `tensors()` says what one such layer caches. Nothing else in
-the package knows what a kind is; everything reads the tensors. What a fact means stands beside its type.
+the package depends on the kinds; everything reads the tensors. The meaning of a fact is next to its type.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What all kinds share: their facts are the fields of a frozen dataclass, checked as it is made."""
+"""Base of all kinds: their facts are the fields of a frozen dataclass, checked on creation."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _LOOKED_AT = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Facts(ABC):
-    """Facts of a part of a layer. Raises InvalidValueError for one that is not a whole number of at least 1.
+    """Facts of a part of a layer. Raises InvalidValueError for a fact that is not a whole number of at least 1.
 
-    MAY_BE_ZERO: fields of which the model may have none. FLAGS: fields that are true or false.
-    SPLIT: fields that tensor parallelism splits evenly over its ranks. SPLIT_OR_COPIED: those that it splits too, and
-    where there are more ranks than they count, each rank holds one copy. All others every rank holds whole.
-    ROUNDED: those of SPLIT_OR_COPIED that some engines round where ranks do not divide them.
-    HAS_KV_CHANNELS: whether what it splits counts channels of the KV heads beside it, too.
+    MAY_BE_ZERO: fields that may be 0. FLAGS: fields that are true or false.
+    SPLIT: fields that tensor parallelism splits evenly over its ranks. SPLIT_OR_COPIED: also split, but with more ranks
+    than their number each rank holds one copy. All others are whole on every rank.
+    ROUNDED: those of SPLIT_OR_COPIED that some engines round if ranks do not divide them.
+    HAS_KV_CHANNELS: whether its split dimension also has channels of the layer's KV heads.
     """
 
     MAY_BE_ZERO: ClassVar[tuple[str, ...]] = ()
@@ -48,14 +48,14 @@ class Facts(ABC):
                 positive_int(value, name)
 
     def dtype_of(self, field: str) -> Dtype | None:
-        """Format that the field names, or None where it is not given."""
+        """Format in the field, or None if it is not given."""
         name = getattr(self, field)
         return None if name is None else dtype_named(name)
 
     def shard(self, tp: int, rounding: Rounding = "even") -> Self:
-        """Facts of what one of `tp` tensor-parallel ranks holds, uneven ones rounded as an engine does.
+        """Facts of one of `tp` tensor-parallel ranks, uneven ones rounded as in an engine.
 
-        Raises InvalidValueError where a fact can be neither split evenly nor copied nor rounded.
+        Raises InvalidValueError if a fact can be neither split evenly nor copied nor rounded.
         """
         for name, value in self.shared_facts.items():
             if not self._divides(name, value, tp, rounding):
@@ -70,17 +70,17 @@ class Facts(ABC):
         if all(self._divides(name, value, tp) for name, value in whole.items()):
             shard: Self = replace(self, **split)
             return shard
-        # a rank's query heads may read part of its KV heads alone, so that it need not pass the checks of a whole layer
+        # a rank's query heads may read only part of its KV heads, so it need not pass the checks of a whole layer
         rounded = object.__new__(type(self))
         rounded.__dict__.update(self.__dict__ | split)
         return rounded
 
     def can_shard(self, tp: int, rounding: Rounding = "even") -> bool:
-        """Whether `tp` ranks can share it, if need be with its uneven facts rounded."""
+        """Whether `tp` ranks can divide it, with uneven facts rounded if necessary."""
         return all(self._divides(name, value, tp, rounding) for name, value in self.shared_facts.items())
 
     def copies(self, tp: int) -> bool:
-        """Whether it has fewer heads or groups than there are ranks, so that several hold the same one."""
+        """Whether it has fewer heads or groups than ranks, so that several ranks hold the same one."""
         return any(self.shared_facts[name] < tp for name in self.SPLIT_OR_COPIED)
 
     @property
@@ -108,7 +108,7 @@ class Facts(ABC):
     @property
     @abstractmethod
     def label(self) -> str:
-        """Short name in the field's words, such as GQA-8."""
+        """Short usual name, such as GQA-8."""
 
     @abstractmethod
     def tensors(self) -> tuple[CacheTensor, ...]:
@@ -116,7 +116,7 @@ class Facts(ABC):
 
 
 def degree_near(name: str, asked: int, works: Callable[[int], bool]) -> str:
-    """Help for a degree of parallelism that does not work: the nearest below and above it that do, if any."""
+    """Help for a degree of parallelism that does not work: the nearest working ones below and above, if any."""
     below = next((n for n in range(asked, 0, -1) if works(n)), None)
     above = next((n for n in range(asked + 1, _LOOKED_AT + 1) if works(n)), None)
     return f"{name} {' or '.join(str(n) for n in (below, above) if n)} would work"

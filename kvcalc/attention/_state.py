@@ -1,4 +1,4 @@
-"""What the recurrent kinds share: states of a fixed size, one slot for a sequence of any length."""
+"""Base of the recurrent kinds: states of a fixed size, one slot for a sequence of any length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all kinds share that cache something for each token: how far back a layer looks."""
+"""Base of all kinds that cache something for each token: the reach of a layer."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from kvcalc.cache.slots.rule import SlotRule
 from kvcalc.errors import InvalidValueError
 
 _MOST_HEADS = 10_000
-"""Heads up to which a number that would do is looked for."""
+"""Heads up to which a working number is searched."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenCache(Facts):
     """Facts of a layer that caches tokens.
 
-    Raises InvalidValueError for a field that is not a whole number of at least 1, or where two limits are given.
+    Raises InvalidValueError for a field that is not a whole number of at least 1, or if two limits are given.
     """
 
     SPLIT = ("num_query_heads",)
 
     num_query_heads: Annotated[int, "attention heads of the layer"]
-    sliding_window: Annotated[int | None, "tokens that a query sees, itself included; None: all"] = None
-    attention_chunk_size: Annotated[int | None, "chunk of tokens that attention does not leave; None: no chunks"] = None
+    sliding_window: Annotated[int | None, "tokens that a query sees, including itself; None: all"] = None
+    attention_chunk_size: Annotated[int | None, "chunk of tokens within which attention stays; None: no chunks"] = None
     reference_window: Annotated[int | None, "generated tokens seen in addition to the whole prompt; None: all"] = None
 
     def __post_init__(self) -> None:
@@ -42,7 +42,7 @@ class TokenCache(Facts):
 
     @property
     def reach(self) -> dict[str, int | None]:
-        """The limits as facts, for a layer of another kind that looks equally far back."""
+        """The limits as facts, for a layer of another kind with the same reach."""
         return {
             "sliding_window": self.sliding_window,
             "attention_chunk_size": self.attention_chunk_size,
@@ -50,7 +50,7 @@ class TokenCache(Facts):
         }
 
     def check_heads_share(self, field: str, noun: str) -> None:
-        """Raises InvalidValueError where the query heads are not a multiple of `field`, the number of its `noun`s."""
+        """Raises InvalidValueError if the query heads are not a multiple of `field`, the number of its `noun`s."""
         heads, number = self.num_query_heads, getattr(self, field)
         if heads % number == 0:
             return
@@ -67,7 +67,7 @@ class TokenCache(Facts):
     @property
     @abstractmethod
     def head_widths(self) -> tuple[int, int]:
-        """Widths of one head's key and value, for a plain multi-head layer in this one's place."""
+        """Widths of one head's key and value, for a plain multi-head layer instead of this one."""
 
     @property
     def slot_rule(self) -> SlotRule:

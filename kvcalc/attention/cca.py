@@ -13,7 +13,7 @@ from kvcalc.cache.tensor import CacheTensor, Dim
 
 @dataclass(frozen=True, kw_only=True)
 class CompressedConvolution(Facts):
-    """The states that CCA keeps beside K and V, as in Zaya.
+    """The states that CCA keeps in addition to K and V, as in Zaya.
 
     Elements per layer: cca_conv_channels * cca_conv_columns + cca_value_width.
 
@@ -26,7 +26,7 @@ class CompressedConvolution(Facts):
     cca_conv_channels: Annotated[
         int, "channels of queries and keys together, (num_query_heads + num_kv_heads) * head_dim"
     ]
-    cca_conv_columns: Annotated[int, "inputs that the two convolutions keep, the sum of their kernels less 2"]
+    cca_conv_columns: Annotated[int, "inputs that the two convolutions keep, the sum of their kernels minus 2"]
     cca_value_width: Annotated[int, "width of the half value that the next token mixes in, num_kv_heads * head_dim / 2"]
 
     @property

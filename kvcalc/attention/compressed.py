@@ -1,4 +1,4 @@
-"""Compressed attention of DeepSeek-V4 and V4.1: a window of tokens, and one entry for each few tokens before it."""
+"""Compressed attention of DeepSeek-V4 and V4.1: a window of tokens, and one entry per few tokens before it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.errors import InvalidValueError
 
 _OVERLAPPING = 2
-"""CSA compresses each token into two neighbouring entries, so what it waits with is twice as wide."""
+"""CSA compresses each token into two neighbouring entries, so pending tokens are twice as wide."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompressedAttention(Facts):
-    """Compressed sparse attention (CSA), heavily compressed attention (HCA), or their window alone.
+    """Compressed sparse attention (CSA), heavily compressed attention (HCA), or only their window.
 
     K and V are one entry of head_dim, shared by all query heads. With m = compress_rate, elements per layer at t
-    tokens: min(t, sliding_window) * head_dim + floor(t / m) * (head_dim + index_head_dim), and for the t mod m tokens
-    that are not compressed yet their kv and gate, 2 * head_dim each. CSA (which has an indexer) has each of those
-    twice as wide, and keeps kv and gate of the last m tokens for the overlap.
+    tokens: min(t, sliding_window) * head_dim + floor(t / m) * (head_dim + index_head_dim), and kv and gate of the t mod
+    m tokens not yet compressed, 2 * head_dim each. In CSA (with an indexer) these are twice as wide, and kv and gate of
+    the last m tokens are kept for the overlap.
 
     V4.1 (closed_groups) overlaps nothing: its index keys are made of entries, so that only kv and gate of the open
-    group wait, in float32; entries of single tokens (m = 1) wait for nothing.
+    group are pending, in float32; nothing is pending for single tokens (m = 1).
 
     Raises InvalidValueError for an index_head_dim or closed_groups without a compress_rate.
     Source: DeepSeek-V4 report, arXiv 2606.19348, section 2.3; transformers 5.23 modeling_deepseek_v4.py; MLX-LM 0.32.2
@@ -73,7 +73,7 @@ class CompressedAttention(Facts):
         return f"{'CSA' if self.index_head_dim else 'HCA'} 1/{self.compress_rate}"
 
     def tensors(self) -> tuple[CacheTensor, ...]:
-        """Kv of the window; compressed_kv and index_k, one slot for m tokens; what waits to be compressed."""
+        """Kv of the window; compressed_kv and index_k, one slot per m tokens; and the pending tokens."""
         entry = Dim("head_dim", self.head_dim)
         window = CacheTensor("kv", (entry,), last_tokens(self.sliding_window))
         if self.compress_rate is None:
@@ -98,7 +98,7 @@ class CompressedAttention(Facts):
         )
 
     def _closed_groups(self, rate: int, entry: Dim) -> Iterator[CacheTensor]:
-        """compressed_kv and index_k of the groups that are full; pending: kv and gate of the one that is not."""
+        """compressed_kv and index_k of full groups; pending: kv and gate of the open group."""
         entries = EVERY_TOKEN if rate == 1 else every_nth(rate)
         yield CacheTensor("compressed_kv", (entry,), entries)
         if self.index_head_dim is not None:

@@ -13,7 +13,7 @@ from kvcalc.cache.tensor import CacheTensor, Dim
 
 @dataclass(frozen=True, kw_only=True)
 class CrossAttention(Facts):
-    """Attention to what an encoder made of its input; it does not grow with the tokens that are decoded.
+    """Attention to an encoder's output; it does not grow with the decoded tokens.
 
     Elements per encoder token and layer: 2 * cross_num_kv_heads * cross_head_dim.
 

@@ -1,4 +1,4 @@
-"""Gated retention: linear attention with a decay that each token sets, one square state per head and nothing else."""
+"""Gated retention: linear attention with a decay that each token sets, with one square state per head."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kvcalc.cache.tensor import CacheTensor, Dim
 class GatedRetention(Facts):
     """Gated retention (gRet), the self-decoder of YOCO.
 
-    Elements per layer: num_heads * head_dim^2, in the model's own dtype, as the authors' code keeps them.
+    Elements per layer: num_heads * head_dim^2, in the model's dtype, as in the authors' code.
 
     Source: Sun et al. 2024, arXiv 2405.05254, section 3.1; microsoft/unilm, YOCO/yoco/models/decoder/gate_retention.py.
     """

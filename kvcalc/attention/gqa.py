@@ -1,4 +1,4 @@
-"""Grouped-query attention, with its two ends: multi-head (one KV head per query head) and multi-query (one in all)."""
+"""Grouped-query attention, including multi-head (one KV head per query head) and multi-query (a single one)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kvcalc.cache.tensor import CacheTensor, Dim
 
 @dataclass(frozen=True, kw_only=True)
 class GroupedQueryAttention(TokenCache):
-    """MHA, GQA and MQA, which are one formula.
+    """MHA, GQA and MQA, with one formula.
 
     Elements per token and layer: num_kv_heads * (head_dim + v_head_dim).
 
-    Raises InvalidValueError where num_query_heads is not a multiple of num_kv_heads.
+    Raises InvalidValueError if num_query_heads is not a multiple of num_kv_heads.
     Source: Shazeer 2019, arXiv 1911.02150; Ainslie et al. 2023, arXiv 2305.13245.
     """
 
@@ -32,7 +32,7 @@ class GroupedQueryAttention(TokenCache):
 
     @property
     def label(self) -> str:
-        """What the field calls it: MHA, MQA, or GQA-8 for 8 KV heads."""
+        """The usual name: MHA, MQA, or GQA-8 for 8 KV heads."""
         if self.num_kv_heads == self.num_query_heads:
             return "MHA"
         return "MQA" if self.num_kv_heads == 1 else f"GQA-{self.num_kv_heads}"
@@ -43,7 +43,7 @@ class GroupedQueryAttention(TokenCache):
         return self.head_dim, self.v_head_dim or self.head_dim
 
     def tensors(self) -> tuple[CacheTensor, ...]:
-        """k: (num_kv_heads, head_dim) and v: (num_kv_heads, v_head_dim), one slot a token."""
+        """k: (num_kv_heads, head_dim) and v: (num_kv_heads, v_head_dim), one slot per token."""
         heads = Dim("num_kv_heads", self.num_kv_heads)
         value = Dim("head_dim", self.head_dim) if self.v_head_dim is None else Dim("v_head_dim", self.v_head_dim)
         return (

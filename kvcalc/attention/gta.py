@@ -12,12 +12,12 @@ from kvcalc.errors import InvalidValueError
 
 @dataclass(frozen=True, kw_only=True)
 class GroupedTiedAttention(TokenCache):
-    """GTA: a head's value is its whole tied state, its key the part of it without positions and a rotary key.
+    """GTA: a head's value is its whole tied state, its key is the part of it without positions, plus a rotary key.
 
     Elements per token and layer: num_kv_heads * head_dim + qk_rope_head_dim. Code that repeats the rotary key for
     every query head before caching it keeps num_kv_heads * head_dim + num_query_heads * qk_rope_head_dim.
 
-    Raises InvalidValueError where num_query_heads is not a multiple of num_kv_heads, or the rotary key is wider than a
+    Raises InvalidValueError if num_query_heads is not a multiple of num_kv_heads, or the rotary key is wider than a
     head.
     Source: Zadouri et al. 2025, arXiv 2505.21487, section 3; Dao-AILab/grouped-latent-attention,
     modeling_llama_GTA.py.
@@ -31,9 +31,9 @@ class GroupedTiedAttention(TokenCache):
     qk_rope_head_dim: Annotated[
         int, "width of the one rotary key, the rest of a key's width; the paper has half of head_dim"
     ]
-    repeats_rope: Annotated[
-        bool, "whether the rotary key is cached once for each query head, as in the released module"
-    ] = False
+    repeats_rope: Annotated[bool, "whether the rotary key is cached once per query head, as in the released module"] = (
+        False
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,7 +57,7 @@ class GroupedTiedAttention(TokenCache):
         return self.head_dim, self.head_dim
 
     def tensors(self) -> tuple[CacheTensor, ...]:
-        """kv: (num_kv_heads, head_dim) and k_rope: (qk_rope_head_dim), repeated or not; one slot a token."""
+        """kv: (num_kv_heads, head_dim) and k_rope: (qk_rope_head_dim), repeated or not; one slot per token."""
         tied = (Dim("num_kv_heads", self.num_kv_heads), Dim("head_dim", self.head_dim))
         rotary = Dim("qk_rope_head_dim", self.qk_rope_head_dim)
         repeated = (Dim("num_query_heads", self.num_query_heads), rotary) if self.repeats_rope else (rotary,)

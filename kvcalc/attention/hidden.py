@@ -1,4 +1,4 @@
-"""Models that keep a layer's hidden states in the place of keys and values, and project them anew each time."""
+"""Models that cache a layer's hidden states instead of keys and values, and project them again each time."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from kvcalc.cache.tensor import CacheTensor, Dim
 class HiddenStates(Facts):
     """A memory of hidden states, as in XLNet and Reformer.
 
-    Elements per token and layer: hidden_size. Reformer's LSH attention hashes tokens into buckets, which can be worked
-    out again; libraries that keep them hold hash_heads * num_hashes more.
+    Elements per token and layer: hidden_size. Reformer's LSH attention hashes tokens into buckets, which can be
+    recomputed; libraries that keep them hold hash_heads * num_hashes more.
 
     Source: Dai et al. 2019, arXiv 1901.02860, section 3.2; transformers 5.23 modeling_xlnet.py.
     """
@@ -23,7 +23,7 @@ class HiddenStates(Facts):
     hidden_size: Annotated[int, "width of a layer's input"]
     memory_tokens: Annotated[int | None, "most tokens in the memory, if limited"] = None
     hash_heads: Annotated[int | None, "heads that hash their tokens, in LSH attention"] = None
-    num_hashes: Annotated[int | None, "hashes of each of them"] = None
+    num_hashes: Annotated[int | None, "hashes per head"] = None
     hash_chunk: Annotated[int | None, "tokens of a chunk, the range of hashed attention"] = None
     hash_beyond: Annotated[int | None, "longest prompt that is not hashed"] = None
 
@@ -33,7 +33,7 @@ class HiddenStates(Facts):
         return "hidden states"
 
     def tensors(self) -> tuple[CacheTensor, ...]:
-        """hidden: (hidden_size), one slot a token."""
+        """hidden: (hidden_size), one slot per token."""
         rule = EVERY_TOKEN if self.memory_tokens is None else last_tokens(self.memory_tokens)
         return (CacheTensor("hidden", (Dim("hidden_size", self.hidden_size),), rule),)
 

@@ -1,4 +1,4 @@
-"""The indexer of sparse attention: one small key per token, by which a layer finds the tokens worth attending to."""
+"""The indexer of sparse attention: one small key per token, by which a layer selects the tokens to attend to."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from kvcalc.cache.tensor import CacheTensor, Dim
 
 @dataclass(frozen=True, kw_only=True)
 class Indexer(Facts):
-    """Lightning indexer, a part beside the attention of its layer. Its query heads share one key.
+    """Lightning indexer, a part in addition to its layer's attention. Its query heads share one key.
 
-    Elements per token and layer: index_head_dim, with pooling 2 * index_head_dim + 1. vLLM and SGLang pool keys as they
-    store them (index_pool_tokens): one for each few tokens, and the open group beside them.
+    Elements per token and layer: index_head_dim, with pooling 2 * index_head_dim + 1. vLLM and SGLang pool keys when
+    storing them (index_pool_tokens): one per few tokens, plus the open group.
 
     Source: DeepSeek-V3.2 report, section 2.1; transformers 5.23 modeling_glm5_next.py.
     """
@@ -24,7 +24,7 @@ class Indexer(Facts):
 
     index_head_dim: Annotated[int, "width of the one key per token"]
     index_pooling: Annotated[
-        bool, "whether a gate of the key's width and a mask are kept too, for pooled keys (GLM-5 Next)"
+        bool, "whether a gate of the key's width and a mask are also cached, for pooled keys (GLM-5 Next)"
     ] = False
     index_dtype: Annotated[str | None, "format of the keys, if different from the cache's"] = None
     index_pool_tokens: Annotated[
@@ -37,7 +37,7 @@ class Indexer(Facts):
         return f"indexer {self.index_head_dim}"
 
     def tensors(self) -> tuple[CacheTensor, ...]:
-        """index_k: (index_head_dim), one slot a token; with pooling index_gate and index_mask as well."""
+        """index_k: (index_head_dim), one slot per token; with pooling index_gate and index_mask as well."""
         dtype = self.dtype_of("index_dtype")
         key = CacheTensor("index_k", (Dim("index_head_dim", self.index_head_dim),), EVERY_TOKEN, dtype)
         if not self.index_pooling:

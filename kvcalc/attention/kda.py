@@ -1,4 +1,4 @@
-"""Kimi Delta Attention: Gated DeltaNet with a gate for each channel, and one short convolution each for q, k and v."""
+"""Kimi Delta Attention: Gated DeltaNet with a gate per channel, and separate short convolutions for q, k and v."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lightning attention: linear attention with a decay, one square state per head and nothing else."""
+"""Lightning attention: linear attention with a decay and one square state per head."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class KeyReuseAttention(TokenCache):
     Source: Hu et al. 2024, arXiv 2412.19255.
     """
 
-    head_dim: Annotated[int, "width of the one key, wider than that of a common head (256)"]
+    head_dim: Annotated[int, "width of the key, wider than a usual head (256)"]
 
     @property
     def label(self) -> str:

@@ -21,7 +21,7 @@ class NaiveMultiHeadLatentAttention(TokenCache):
 
     MAY_BE_ZERO = ("qk_rope_head_dim", "qk_nope_head_dim")
 
-    qk_rope_head_dim: Annotated[int, "width of the rotary key, which is one for all heads and repeated in each"]
+    qk_rope_head_dim: Annotated[int, "width of the rotary key, one for all heads and repeated in each"]
     qk_nope_head_dim: Annotated[int, "width of a head's key without position"]
     v_head_dim: Annotated[int, "width of a head's value"]
 
@@ -32,7 +32,7 @@ class NaiveMultiHeadLatentAttention(TokenCache):
 
     @property
     def head_widths(self) -> tuple[int, int]:
-        """Widths of one head's key and value, had the layer no latent: v_head_dim for both, as papers compare it."""
+        """Widths of one head's key and value without a latent: v_head_dim for both, as in papers' comparisons."""
         return self.v_head_dim, self.v_head_dim
 
     def tensors(self) -> tuple[CacheTensor, ...]:

@@ -1,4 +1,4 @@
-"""A learned prefix: keys and values of tokens that stand before every prompt."""
+"""A learned prefix: keys and values of tokens before every prompt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kvcalc.cache.tensor import CacheTensor, Dim
 
 @dataclass(frozen=True, kw_only=True)
 class PrefixTokens(Facts):
-    """Prompt tokens of the model's own, a part beside the attention whose cache they take slots of.
+    """The model's own prompt tokens, which use slots of the attention's cache.
 
     Elements per layer: 2 * prefix_tokens * num_kv_heads * head_dim.
 
@@ -31,7 +31,7 @@ class PrefixTokens(Facts):
         return f"prefix {self.prefix_tokens}"
 
     def tensors(self) -> tuple[CacheTensor, ...]:
-        """prefix_k and prefix_v: (num_kv_heads, head_dim), a slot for each token of the prefix."""
+        """prefix_k and prefix_v: (num_kv_heads, head_dim), one slot per prefix token."""
         dims = (Dim("num_kv_heads", self.num_kv_heads), Dim("head_dim", self.head_dim))
         rule = once(self.prefix_tokens, words=f"{self.prefix_tokens:,} of the prefix")
         return (CacheTensor("prefix_k", dims, rule), CacheTensor("prefix_v", dims, rule))

@@ -1,4 +1,4 @@
-"""Summaries of regions of tokens, by which sparse attention chooses where to look: a small key for each few tokens."""
+"""Summaries of regions of tokens, by which sparse attention selects: a small key per few tokens."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from kvcalc.cache.tensor import CacheTensor, Dim
 
 @dataclass(frozen=True, kw_only=True)
 class RegionSummary(Facts):
-    """A part beside the attention of its layer, as in Step 5. Tokens wait with key and score until a region is full.
+    """A part next to its layer's attention, as in Step 5. Tokens of the open region are pending, with key and score.
 
     With r = region_tokens, elements per layer at t tokens: floor(t / r) * summary_dim in fp8, and 2 * summary_dim in
-    the model's dtype for each of the t mod r tokens of the open region. Every rank holds them whole.
+    the model's dtype for each of the t mod r tokens of the open region. Every rank holds all of them.
 
     Source: vLLM 0.33 models/step5/nvidia/sparse_summary_cache.py, csa_tail_ring.py.
     """
 
-    summary_dim: Annotated[int, "width of a region's one key"]
+    summary_dim: Annotated[int, "width of a region's key"]
     region_tokens: Annotated[int, "tokens of a region"]
 
     @property
@@ -30,7 +30,7 @@ class RegionSummary(Facts):
         return f"summary 1/{self.region_tokens}"
 
     def tensors(self) -> tuple[CacheTensor, ...]:
-        """summary: (summary_dim), one slot for r tokens; open_region: key and score of each token that waits."""
+        """summary: (summary_dim), one slot per r tokens; open_region: key and score of each pending token."""
         width = Dim("summary_dim", self.summary_dim)
         summary = CacheTensor("summary", (width,), every_nth(self.region_tokens), FP8, quantizable=False)
         waiting = (Dim("key_and_score", 2), width)

@@ -21,7 +21,7 @@ class Rwkv(StateCache):
 
     SPLIT = ("attention_hidden_size",)
 
-    hidden_size: Annotated[int, "width of a layer's input, of which time mix and channel mix each keep the last"]
+    hidden_size: Annotated[int, "width of a layer's input; time mix and channel mix each keep the last one"]
     attention_hidden_size: Annotated[
         int, "width of the time mix, which keeps numerator, denominator and their largest exponent"
     ]

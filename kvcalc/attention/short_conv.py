@@ -1,4 +1,4 @@
-"""A gated short convolution in attention's place, or beside it: it needs the last few inputs and no more."""
+"""A gated short convolution instead of or next to attention: it needs only the last few inputs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ShortConvolution(Facts):
     SPLIT = ("conv_channels",)
     HAS_KV_CHANNELS = True
 
-    conv_channels: Annotated[int, "channels of all convolutions of the layer together"]
-    conv_kernel: Annotated[int, "inputs that one reads"]
+    conv_channels: Annotated[int, "channels of all convolutions of the layer"]
+    conv_kernel: Annotated[int, "inputs that each reads"]
 
     @property
     def label(self) -> str:

@@ -20,8 +20,8 @@ class TensorProductAttention(TokenCache):
     """
 
     head_dim: Annotated[int, "width of a key head, and of a value head if v_head_dim is not given"]
-    k_rank: Annotated[int, "products that a token's keys are made of (R_K; `rank` in the authors' code)"]
-    v_rank: Annotated[int, "products that a token's values are made of (R_V; `rank` in the authors' code)"]
+    k_rank: Annotated[int, "products in a token's keys (R_K; `rank` in the authors' code)"]
+    v_rank: Annotated[int, "products in a token's values (R_V; `rank` in the authors' code)"]
     v_head_dim: Annotated[int | None, "width of a value head, if different"] = None
 
     @property
@@ -31,11 +31,11 @@ class TensorProductAttention(TokenCache):
 
     @property
     def head_widths(self) -> tuple[int, int]:
-        """Widths of one head's key and value, once they are multiplied out."""
+        """Widths of one head's key and value, multiplied out."""
         return self.head_dim, self.v_head_dim or self.head_dim
 
     def tensors(self) -> tuple[CacheTensor, ...]:
-        """a_k: (num_query_heads, k_rank), b_k: (k_rank, head_dim); a_v and b_v likewise; one slot a token."""
+        """a_k: (num_query_heads, k_rank), b_k: (k_rank, head_dim); a_v and b_v likewise; one slot per token."""
         heads, key = Dim("num_query_heads", self.num_query_heads), Dim("head_dim", self.head_dim)
         value = key if self.v_head_dim is None else Dim("v_head_dim", self.v_head_dim)
         k_rank, v_rank = Dim("k_rank", self.k_rank), Dim("v_rank", self.v_rank)

@@ -1,4 +1,4 @@
-"""RWKV from version 5 on: a matrix of keys and values for each head, faded by every token, and the last inputs."""
+"""RWKV from version 5 on: a matrix of keys and values per head, decayed by every token, and the last inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kvcalc.cache.tensor import CacheTensor, Dim
 
 @dataclass(frozen=True, kw_only=True)
 class MatrixWkv(StateCache):
-    """RWKV-5, -6 and -7 (Eagle, Finch, Goose), and models of other families whose attention was made into it.
+    """RWKV-5, -6 and -7 (Eagle, Finch, Goose), and models of other families converted to it.
 
     Elements per layer: wkv_token_shifts * hidden_size and, recurrent, wkv_num_heads * wkv_head_dim^2.
 

@@ -1,4 +1,4 @@
-"""Storage formats of cache elements, as exact whole numbers: so many elements take so many bytes.
+"""Storage formats of cache elements, as exact integers: bytes per block of elements.
 
 A format packs `block_elements` neighbouring elements into `block_bytes` bytes, scales included, so bf16 is 1 in 2,
 int4 is 2 in 1, and GGUF's q8_0 is 32 in 34 (32 int8 and one fp16 scale). No float and no fraction is needed: a slot
@@ -11,7 +11,7 @@ from kvcalc.errors import UnknownNameError
 
 
 class Dtype(NamedTuple):
-    """A storage format. `source` says who defines it; `aliases` are other spellings of the same bytes."""
+    """A storage format. `source`: its definition; `aliases`: other spellings of the same bytes."""
 
     name: str
     block_elements: int
@@ -20,7 +20,7 @@ class Dtype(NamedTuple):
     aliases: tuple[str, ...] = ()
 
     def bytes_of(self, num_elements: int) -> int:
-        """Bytes that `num_elements` neighbouring elements take: ceil(num_elements / block_elements) * block_bytes."""
+        """Bytes of `num_elements` neighbouring elements: ceil(num_elements / block_elements) * block_bytes."""
         return -(-num_elements // self.block_elements) * self.block_bytes
 
     @property
@@ -66,7 +66,7 @@ _BY_NAME = {name: dtype for dtype in DTYPES for name in (dtype.name, *dtype.alia
 
 
 def dtype_named(name: str) -> Dtype:
-    """Dtype of either spelling, `bf16` or `bfloat16`, in any case. Raises UnknownNameError."""
+    """Dtype of either spelling, `bf16` or `bfloat16`, ignoring case. Raises UnknownNameError."""
     dtype = _BY_NAME.get(str(name).lower())
     if dtype is None:
         raise UnknownNameError.among("dtype", str(name), (d.name for d in DTYPES))

@@ -1,4 +1,4 @@
-"""How quantised elements lie in memory: codes packed into words, and beside them what each group of codes needs.
+"""Memory layout of quantised elements: codes packed into words, plus the scales and offsets of each group.
 
 A group is `group_size` neighbouring elements that share a scale and an offset. How its codes are packed is data: a
 `Dtype` whose block is a word, such as 2 codes in 1 byte, or 10 codes of 3 bits in 4 bytes.
@@ -13,7 +13,7 @@ from kvcalc.cache.tensor import CacheTensor, Dim
 
 BITS_PER_BYTE = 8
 SCALE_AND_OFFSET = Dim("scale_and_offset", 2)
-"""Of one group: elements are code * scale + offset, whatever a library calls the offset (shift, zero, minimum)."""
+"""Of one group: elements are code * scale + offset (a library's shift, zero or minimum)."""
 
 
 def int_codes(bits: int) -> Dtype:
@@ -32,11 +32,11 @@ def grouped(
     scale_dtype: Dtype | None = None,
     rows_of_groups: bool = False,
 ) -> tuple[CacheTensor, CacheTensor]:
-    """Codes, and scales with offsets, of a tensor whose slots come by `rule`; group_size divides a slot's elements.
+    """Codes, and scales with offsets, of a tensor with the slot rule `rule`; group_size divides a slot's elements.
 
-    Bytes of t slots with n groups each: codes.bytes_of(group_size) * n * t for codes that are packed within their
-    group. rows_of_groups: the codes of several groups, as many as a word holds, are packed together, so that
-    ceil(n * t / block_elements) rows have group_size words each; the last row may be filled in part.
+    Bytes of t slots with n groups each: codes.bytes_of(group_size) * n * t for codes packed within their group.
+    rows_of_groups: the codes of as many groups as a word holds are packed together, so that ceil(n * t /
+    block_elements) rows have group_size words each; the last row may be partly filled.
     scale_dtype: of scale and offset; None for that of the model.
     """
     width = tensor.dims[-1]
@@ -56,7 +56,7 @@ def grouped(
 
 
 def scales_of(tensor: CacheTensor, group_size: int, rule: SlotRule, dtype: Dtype | None) -> CacheTensor:
-    """Scale and offset of each group of neighbouring elements, those of a head together where groups divide it."""
+    """Scale and offset of each group of neighbouring elements, per head if groups divide it."""
     *outer, width = tensor.dims
     dims = (*outer, Dim("groups", width.size // group_size), SCALE_AND_OFFSET)
     if width.size % group_size:
@@ -65,5 +65,5 @@ def scales_of(tensor: CacheTensor, group_size: int, rule: SlotRule, dtype: Dtype
 
 
 def with_residual(parts: tuple[CacheTensor, ...], tensor: CacheTensor, waiting: SlotRule) -> tuple[CacheTensor, ...]:
-    """Quantised parts of a tensor, and in its own format the tokens that wait for being quantised."""
+    """Quantised parts of a tensor, and the pending tokens in its own format."""
     return (*parts, tensor._replace(name=f"{tensor.name}_residual", slot_rule=waiting, quantizable=False))

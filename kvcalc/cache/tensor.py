@@ -1,7 +1,7 @@
 """The one idea: an attention kind does not return bytes, it returns named tensors with named dimensions.
 
-A `CacheTensor` is what one layer keeps for one sequence: the dimensions of one slot, the format of its elements, and
-a rule by which slots grow with the cached tokens::
+A `CacheTensor` is what one layer caches for one sequence: the dimensions of one slot, the format of its elements, and a
+rule by which slots grow with the cached tokens::
 
     k           (num_kv_heads 8, head_dim 128)   every token        llama-3-70b, one layer
     k           (num_kv_heads 16, head_dim 128)  last 1,024 tokens  gemma-3-27b, a sliding layer
@@ -18,7 +18,7 @@ from kvcalc.cache.slots.rule import SlotRule
 
 
 class Dim(NamedTuple):
-    """One named dimension of a slot, such as num_kv_heads 8. The name says how parallelism may split it."""
+    """One named dimension of a slot, such as num_kv_heads 8. The name determines how parallelism may split it."""
 
     name: str
     size: int
@@ -28,18 +28,18 @@ class Dim(NamedTuple):
 
 
 Rounding = Literal["even", "floor", "ceil"]
-"""What becomes of heads that ranks do not divide: they are refused, or each rank holds the floor, or the ceiling."""
+"""Heads that ranks do not divide: refused, or each rank holds the floor, or the ceiling."""
 
 
 class CacheTensor(NamedTuple):
-    """What one layer caches for one sequence under one name.
+    """A named tensor that one layer caches for one sequence.
 
     name: the field's own, such as k, v, c_kv.
     dims: dimensions of one slot.
-    slot_rule: how many slots t cached tokens take.
+    slot_rule: slots for t cached tokens.
     dtype: fixed format, or None for the workload's kv_dtype.
-    quantizable: whether a quantised kv_dtype holds for it too; a state stays in the model's own dtype.
-    storage_rule: slots of the memory behind it, where an engine keeps more than it sees.
+    quantizable: whether a quantised kv_dtype applies to it; a state stays in the model's dtype.
+    storage_rule: slots of the underlying memory, if an engine keeps more than it uses.
     """
 
     name: str
@@ -55,7 +55,7 @@ class CacheTensor(NamedTuple):
         return prod(dim.size for dim in self.dims)
 
     def stored_as(self, kv_dtype: Dtype) -> Dtype:
-        """Format of this tensor in a cache of `kv_dtype`: bf16 where a state would be quantised with K and V."""
+        """Format of this tensor in a cache of `kv_dtype`: bf16 for a state that would be quantised with K and V."""
         if self.dtype is not None:
             return self.dtype
         return kv_dtype if self.quantizable or kv_dtype.is_computed_in else BF16

@@ -193,7 +193,7 @@ def _value(path: str, option: Option, given: object) -> object:
         raise InvalidValueError(
             f"option {_flags(option)} is given twice: {shown(texts[0])} and {shown(texts[1])}",
             where=f"kvcalc {path}",
-            help=f"give it once; `kvcalc {path} --help` shows how",
+            help=f"give it once; see `kvcalc {path} --help`",
         )
     if not texts:
         return None
@@ -217,4 +217,4 @@ def _count(option: Option, text: str) -> int:
 def _usage_error(error: Any, message: str) -> KvcalcError:
     command = error.ctx.command_path if error.ctx else "kvcalc"
     what = f"{message[:1].lower()}{message[1:].rstrip('.')}"
-    return KvcalcError(what, where=command, help=f"`{command} --help` shows how")
+    return KvcalcError(what, where=command, help=f"see `{command} --help`")

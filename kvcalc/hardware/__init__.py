@@ -1,12 +1,12 @@
 """Devices by name, with the memory that their driver reports and what their cores can do: `presets/gpus.yaml`.
 
-gpu          what is known of one, and how its memory was established
-catalogue    the file, of which no more is read than an answer needs
-naming       which device a name means, as people, drivers and Kubernetes write it; what is not sure is asked back
+gpu          facts of a device, and how its memory was established
+catalogue    the file, read only as far as an answer needs
+naming       the device of a name as written by people, drivers and Kubernetes; ambiguous names are refused
 written      a name, an amount of memory, or both
-this_machine what nvidia-smi or macOS says of the machine that this runs on
+this_machine the devices of this machine, from nvidia-smi or macOS
 
-Every start-up comes by here for the presets' folder; the rest is imported by who needs it.
+Every start-up imports this for the presets' folder; the rest is imported on demand.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 GPUS_FILE = "gpus.yaml"
 AUTO = "auto"
-"""Name of whatever this machine has."""
+"""Name for this machine's device."""
 _LONGEST = 200
 
 
 def presets_folder() -> Path:
-    """Folder of the shipped presets: beside the package in a checkout, inside it in a wheel."""
+    """Folder of the shipped presets: next to the package in a checkout, inside it in a wheel."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "presets"
     return inside if inside.is_dir() else package.parent / "presets"
@@ -34,8 +34,8 @@ def presets_folder() -> Path:
 def gpu_named(name: str) -> Gpu:
     """Device of that name or alias, `auto` for this machine's, `64GB` for any other; `rtx-4090@48GB` gives its memory.
 
-    Raises UnknownNameError with the nearest, InvalidValueError for a name that may be several or does not say a size,
-    NotApplicableError for a CPU, whose name says nothing of its memory.
+    Raises UnknownNameError with the nearest, InvalidValueError for an ambiguous name or unknown memory,
+    NotApplicableError for a CPU, whose name does not determine its memory.
     """
     written = str(name).strip()[:_LONGEST]
     if written.lower() == AUTO:

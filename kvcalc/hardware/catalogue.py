@@ -1,6 +1,6 @@
-"""`presets/gpus.yaml`, cut into its entries, each of which is read when it is asked for: the whole takes 20 ms.
+"""`presets/gpus.yaml`, split into entries that are parsed on demand: the whole file takes 20 ms.
 
-What an entry says of its names is read by a pattern of its own, since a name is looked for in all of them.
+The names of an entry are read by a separate pattern, since every lookup needs all of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NAMING = r"(?m)^ {2}(model|aliases|qualifiers|memory_of|candidates): \[?([^\]\n
 
 
 class Entry(TypedDict):
-    """A device, or a name that is asked back, as the file has it; the file's header says what each field is."""
+    """A device, or an ambiguous name, as in the file; the file's header describes each field."""
 
     model: NotRequired[str]
     aliases: NotRequired[list[str]]
@@ -50,7 +50,7 @@ class Entry(TypedDict):
 
 
 class Naming(NamedTuple):
-    """How an entry is written. model: what qualifiers may follow. memory_of: model whose sizes a chip comes with."""
+    """The names of an entry. model: that qualifiers may follow. memory_of: model with a chip's memory sizes."""
 
     name: str
     model: str
@@ -67,7 +67,7 @@ def _sections() -> dict[str, str]:
 
 
 def is_device(name: str) -> bool:
-    """Whether an entry of that name knows how much memory there is."""
+    """Whether an entry of that name has a memory size."""
     return name in _sections() and "memory_bytes" in entry(name)
 
 
@@ -79,7 +79,7 @@ def entry(name: str) -> Entry:
 
 @cache
 def namings() -> tuple[Naming, ...]:
-    """What each entry says of names, in the order of the file."""
+    """Names of each entry, in the order of the file."""
     return tuple(_naming(name, body) for name, body in _sections().items())
 
 
@@ -109,7 +109,7 @@ def _parsed(name: str, body: str) -> Entry:
 
 
 def gpu_of(name: str, facts: Entry) -> Gpu:
-    """The device of an entry; its memory is 0 where the entry does not know it, and asks is then its note."""
+    """The device of an entry; its memory is 0 if unknown, and asks is then its note."""
     capability, seen = facts.get("compute_capability"), facts.get("seen_mib")
     return Gpu(
         name,

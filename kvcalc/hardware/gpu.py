@@ -1,4 +1,4 @@
-"""What is known of a device that may hold a cache."""
+"""Facts of a device that may hold a cache."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _IN_WORDS = {
     MIG_NAME: "from the name of its MIG profile; the driver reports slightly more",
 }
 _SPREAD_PERCENT = 1
-"""From which difference on other figures are worth a note."""
+"""Difference above which other figures are worth a note."""
 _RESERVED_PERCENT = 4
-"""Up to which part of a card's memory its driver keeps for itself: nvidia-smi's total less CUDA's."""
+"""Largest part of a card's memory reserved by its driver: nvidia-smi's total minus CUDA's."""
 _ARCHITECTURES = {(7, 0): "Volta", (7, 5): "Turing", (8, 9): "Ada"}
 _GENERATIONS = {6: "Pascal", 8: "Ampere", 9: "Hopper", 10: "Blackwell", 11: "Blackwell", 12: "Blackwell"}
 """Names of NVIDIA's generations by compute capability: developer.nvidia.com/cuda-gpus."""
 
 
 class Gpu(NamedTuple):
-    """A device by the memory that its driver reports, in bytes, not by the number on its box.
+    """A device by the memory its driver reports, in bytes, not the number on the box.
 
     source: of memory_bytes. memory_from: how that was established, as `presets/gpus.yaml` explains.
     compute_capability: NVIDIA's (major, minor); None for others. kind: what it is sold for.
     nvidia_smi_mib: nvidia-smi's total. seen_mib: least and most that drivers on Linux report; windows_mib: on Windows;
     ecc: `on` or `off`, and nvidia-smi's total then, where memory_bytes is of the other. newer_macos_bytes: what newer
     macOS allows. bandwidth_mb_s: of memory, in 10^6 bytes a second. bf16_gflops, fp8_gflops: dense.
-    written: the name by which `gpu_named` gives it again. caveat: what whoever plans with it must know.
+    written: the name by which `gpu_named` finds it again. caveat: for planning with it.
     """
 
     name: str
@@ -60,10 +60,10 @@ class Gpu(NamedTuple):
     written: str = ""
 
     def with_memory(self, memory_bytes: int, memory_from: str, source: str, written: str) -> Gpu:
-        """The same with memory of another origin; nvidia-smi's total stays where it may be the same card's."""
+        """The same with memory from another source; nvidia-smi's total stays if it could be the same card's."""
         total_mib = self.nvidia_smi_mib
         reserved = None if total_mib is None else total_mib * MIB - memory_bytes
-        is_like = reserved is not None and 0 <= reserved * 100 <= memory_bytes * _RESERVED_PERCENT  # per cent
+        is_like = reserved is not None and 0 <= reserved * 100 <= memory_bytes * _RESERVED_PERCENT  # percent
         return self._replace(
             memory_bytes=memory_bytes,
             memory_from=memory_from,
@@ -83,26 +83,26 @@ class Gpu(NamedTuple):
 
     @property
     def generation(self) -> str:
-        """NVIDIA's name of its architecture, or what else is known of it."""
+        """NVIDIA's name of its architecture, or its kind."""
         capability = self.compute_capability
         if capability is None:
             return self.architecture
         return _ARCHITECTURES.get(capability) or _GENERATIONS.get(capability[0], "")
 
     def remarks(self) -> tuple[str, ...]:
-        """Which figure its memory is, where another would change an answer by a per cent or more."""
+        """Which memory figure is used, if another would change an answer by a percent or more."""
         found = [self._which_figure(), self._other_figures(), self.caveat]
         return tuple(f"memory of {self.name}: {words}" for words in found if words)
 
     def _which_figure(self) -> str:
         if self.memory_from in (GIVEN, MEASURED):
-            return self.source if self.written.startswith(self.name) else ""  # any other is called by its memory
+            return self.source if self.written.startswith(self.name) else ""  # others are named by their memory
         return _IN_WORDS.get(self.memory_from, "")
 
     def _other_figures(self) -> str:
         if self.newer_macos_bytes is not None:
             return (
-                f"older macOS's limit is assumed; newer macOS allows {both_units(self.newer_macos_bytes)}, and "
+                f"assuming older macOS's limit; newer macOS allows {both_units(self.newer_macos_bytes)}, and "
                 "iogpu.wired_limit_mb sets any other"
             )
         if self.vendor == APPLE and self.memory_from == MACOS_RULE:
@@ -117,10 +117,10 @@ class Gpu(NamedTuple):
         return f"{self.memory_bytes // MIB:,} MiB assumed; {', '.join(others)}"
 
     def _spread(self) -> tuple[tuple[int, int], ...]:
-        """Least and most of other drivers, where either is far."""
+        """Least and most of other drivers, if either differs much."""
         if self.seen_mib is None or not any(self._is_far(mib * MIB) for mib in self.seen_mib):
             return ()
         return (self.seen_mib,)
 
     def _is_far(self, other_bytes: int) -> bool:
-        return abs(other_bytes - self.memory_bytes) * 100 >= self.memory_bytes * _SPREAD_PERCENT  # per cent
+        return abs(other_bytes - self.memory_bytes) * 100 >= self.memory_bytes * _SPREAD_PERCENT  # percent

@@ -1,8 +1,7 @@
-"""Which device a name means, as people, drivers, torch, nvidia-smi and Kubernetes write it.
+"""The device of a name, as written by people, drivers, torch, nvidia-smi and Kubernetes.
 
-Case, blanks, dashes, underscores and the maker's name before it do not count. What is left is a device's name, an alias
-of it, or a model with any of its qualifiers: `a100` + `sxm4` + `80gb`. A name that fits two sizes is refused as
-ambiguous.
+Case, blanks, dashes, underscores and a leading maker's name are ignored. The rest is a device's name, an alias of it,
+or a model with any of its qualifiers: `a100` + `sxm4` + `80gb`. A name that fits two sizes is refused as ambiguous.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ _MAKERS = re.compile(
     r"|arc(?=[ab]\d|pro)|apple(?=m\d)|tpu(?=v\d))(?=.)"
 )
 _SHARED = re.compile(r"[\s_-]shared$", re.IGNORECASE)
-"""Kubernetes' label of a GPU whose time several pods share: each may take all of its memory."""
+"""Kubernetes label of a time-sliced GPU: each pod may use all of its memory."""
 _MIG = re.compile(r"(?:[\s_-]mig[\s_-]|:(?:mig-)?)(\d+)g\.(\d+)gb(?:[+.]me)?$", re.IGNORECASE)
 """A slice of a GPU by its profile: a seventh's multiple, and gigabytes."""
 _SEVENTHS = (1, 2, 3, 4, 7)
 """Compute slices of a MIG profile, as NVIDIA's MIG User Guide has them for each GPU."""
 _SLICE_ALONE = re.compile(r"(?:nvidia\.com/)?(?:mig[\s_-])?(\d+g\.\d+gb)(?:[+.]me)?", re.IGNORECASE)
-"""A slice as Kubernetes names it, which says nothing of the GPU."""
+"""A slice as named by Kubernetes, without the GPU."""
 _CAPABILITY = re.compile(r"sm(\d{1,2})(\d)")
 """Any NVIDIA GPU by what its cores can do, as compilers write it: sm_90."""
 _ANY_OF_IT = "any GPU of that compute capability"
@@ -45,7 +44,7 @@ _MOST_WRITTEN = 5
 
 
 def device(name: str) -> Gpu:
-    """The device that a name means, with memory of 0 where its name does not say it.
+    """The device of a name, with memory 0 if the name does not determine it.
 
     Raises UnknownNameError with the nearest, InvalidValueError with the candidates.
     """

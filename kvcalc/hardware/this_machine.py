@@ -28,7 +28,7 @@ def gpu_of_this_machine() -> Gpu:
     """Its device, with the memory that is reported here.
 
     nvidia-smi: total less reserved, which is what CUDA calls total. macOS: the limit that iogpu.wired_limit_mb sets, or
-    else that of its size. Raises NotApplicableError where neither answers, InvalidValueError where GPUs differ.
+    else that of its size. Raises NotApplicableError if neither answers, InvalidValueError if GPUs differ.
     """
     return _reported(os.environ.get("PATH", ""))
 
@@ -79,7 +79,7 @@ def _of_line(said: dict[str, str]) -> Gpu:
 
 
 def _like(name: str, total_mib: int, capability: str) -> Gpu:
-    """The device of that name, of several the one of its size; what its cores can do where the name is not known."""
+    """The device of that name, by size if there are several; by compute capability if the name is unknown."""
     for spelling in (name, f"{name} {-(-total_mib * MIB // GIB)}GB"):
         try:
             return device(spelling)
@@ -99,12 +99,12 @@ def _of_apple(memory_bytes: int, chip: str) -> Gpu:
     limit = _asked(*_SYSCTL, "iogpu.wired_limit_mb")
     if not limit or not limit[0].isdigit() or not int(limit[0]):
         return gpu
-    source = f"iogpu.wired_limit_mb of this machine: {int(limit[0]):,} MiB"
+    source = f"iogpu.wired_limit_mb on this machine: {int(limit[0]):,} MiB"
     return gpu.with_memory(int(limit[0]) * MIB, MEASURED, source, f"{gpu.name}@{limit[0]}MiB")
 
 
 def _asked(*command: str) -> list[str] | None:
-    """Lines that a program printed; None where it failed."""
+    """Lines of a program's output; None if it failed."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):

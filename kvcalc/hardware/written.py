@@ -1,4 +1,4 @@
-"""What is written for a device: a name, an amount of memory, or both."""
+"""A device as written: a name, an amount of memory, or both."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kvcalc.hardware.gpu import CPU, GIVEN, Gpu
 from kvcalc.units import parse_bytes
 
 AT = "@"
-"""Stands between a device and the memory that is given for it: rtx-4090@48GB."""
+"""Separates a device from its given memory: rtx-4090@48GB."""
 _MEMORY = r"[\d.,_]+ ?[kKMGT]?i?B"
 
 
 def with_memory(name: str | None, memory: str | int | None) -> str:
-    """A name and the memory that is given for it, either of which may be missing, as `gpu_named` reads them."""
+    """A name and its given memory, either of which may be missing, as `gpu_named` reads them."""
     if memory is None:
         return name or ""
     parse_bytes(memory, "memory")
@@ -27,7 +27,7 @@ def with_memory(name: str | None, memory: str | int | None) -> str:
 
 @cache
 def written_for(written: str) -> Gpu:
-    """The device that is meant. Raises as `gpu_named` does."""
+    """The device. Raises as `gpu_named` does."""
     if is_device(written):
         return gpu_of(written, entry(written))
 
@@ -48,19 +48,19 @@ def written_for(written: str) -> Gpu:
     if gpu.memory_bytes:
         return gpu
     raise InvalidValueError(
-        f"{quoted(written)} does not determine the memory{f': {gpu.note}' if gpu.note else ''}",
+        f"the memory of {quoted(written)} is unknown{f': {gpu.note}' if gpu.note else ''}",
         help=f"pass it, as in {gpu.name}{AT}64GB",
     )
 
 
 def _cpu(name: str) -> Gpu | None:
-    """A CPU, whose memory no name says; engines know it by what stands behind the dash."""
+    """A CPU, whose name does not determine its memory; engines identify it by the part after the dash."""
     of_a_cpu = name.lower().partition("-")[0] == CPU
     return Gpu(name.lower(), 0, "", vendor=CPU, kind=CPU, memory_from="", written=name.lower()) if of_a_cpu else None
 
 
 def _given(gpu: Gpu, memory: str) -> Gpu:
-    """The device with memory as it is given."""
+    """The device with the given memory."""
     memory_bytes = parse_bytes(memory.strip(), "memory")
     if not memory_bytes:
         raise InvalidValueError("memory must be above 0", field="memory", help="write 80GB, 80GiB or bytes")

@@ -36,7 +36,7 @@ class Base(NamedTuple):
 
 
 def base_of(document: Document) -> Base:
-    """The model that an adapter was trained for.
+    """The base model of an adapter.
 
     Raises NotApplicableError for a kind with its own cached tokens, UnknownArchitectureError for an unknown one,
     InvalidFileError if no base is named.

@@ -494,13 +494,13 @@ def traffic(
     scheduler: Settings = None,
     kv_dtype: str | Dtype | None = None,
 ) -> TrafficReport:
-    """How many users a pool holds when their requests differ in length: a distribution instead of one length.
+    """Users that fit in a pool if their requests differ in length: a distribution instead of one number.
 
-    context: prompt lengths, as `workload` of `replicas`; output: what is generated. quantile: percent of the time in
-    which nothing may be preempted. shared_prefix, prefixes: tokens that all prompts of a group begin with, and groups.
-    active: percent of the users with a request running. blocks, available_bytes of a rank, or gpu and what its weights
-    leave: the pool. scheduler: settings of the engine's scheduler, such as max_num_seqs.
-    Raises InvalidValueError, UnknownNameError, and NotApplicableError for what an engine refuses.
+    context: prompt lengths, as `workload` of `replicas`; output: generated tokens. quantile: required percentage of the
+    time without preemption. shared_prefix, prefixes: common first tokens of a group's prompts, and the number of
+    groups. active: percentage of users with a running request. The pool: blocks, available_bytes of a rank, or gpu with
+    weights. scheduler: settings of the engine's scheduler, such as max_num_seqs. Raises InvalidValueError,
+    UnknownNameError, and NotApplicableError for what an engine refuses.
     """
     from kvcalc.fleet.traffic.served import users_served
     from kvcalc.io.on_devices import mix_asked
@@ -811,8 +811,8 @@ def deployments(
 ) -> DeploymentsReport:
     """What manifests, compose files, Helm values, scripts and units start; sizes nothing.
 
-    paths, variables: as for `check`; `refused` has what the files leave open.
-    Raises InvalidFileError for a path that does not exist.
+    paths, variables: as for `check`; `refused` has what the files do not determine. Raises InvalidFileError for a path
+    that does not exist.
     """
     from kvcalc.io.deployments import read_deployments
     from kvcalc.io.deployments.given import variables_of

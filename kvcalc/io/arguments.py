@@ -138,7 +138,7 @@ def ranks_of(
 
 
 def settings_of(engine: str, settings: Settings) -> dict[str, Any]:
-    """Settings of an engine, typed as its own are."""
+    """Settings of an engine, typed as its fields."""
     return dict(_DOOR.typed(engine, settings) or {})
 
 
@@ -208,7 +208,7 @@ def are_several(models: AnyModel | Sequence[AnyModel]) -> bool:
 
 
 def one_or_several(values: Any) -> Sequence[Any]:
-    """A list of what is given, of which there may be several: `bf16,fp8`, or a list."""
+    """One or several values as a list, from `bf16,fp8` or a list."""
     if isinstance(values, str):
         return [each.strip() for each in values.split(",")]
     return list(values) if isinstance(values, list | tuple) else [values]

@@ -34,7 +34,7 @@ _OF_DEVICE = ("gpu", "memory", "budget")
 class Given(NamedTuple):
     """What the user adds to deployments whose files do not give it.
 
-    fields: of a plan's entry, by name. called: what the user calls each of them, such as --gpu.
+    fields: of a plan's entry, by name. called: the user's names for them, such as --gpu.
     """
 
     fields: Mapping[str, object] = {}
@@ -43,7 +43,7 @@ class Given(NamedTuple):
     hub: bool = False
 
     @classmethod
-    def of(  # noqa: PLR0913  # what may be added, as the command line and Python have it
+    def of(  # noqa: PLR0913  # what may be added, on the command line and in Python
         cls,
         variables: Sequence[str] = (),
         *,
@@ -57,9 +57,9 @@ class Given(NamedTuple):
         tokens: int | str | None = None,
         batch: int | str | None = None,
     ) -> Given:
-        """Of values as people write them. dashes: what stands before a name where it was given.
+        """From values as people write them. dashes: prefix of the names.
 
-        Raises InvalidValueError for users that are no count.
+        Raises InvalidValueError for an invalid number of users.
         """
         users = None if batch is None else located(f"{dashes}batch", parse_tokens, batch, "batch")
         added = {"gpu": gpu, "memory": memory, "budget": budget, "weights": weights, "reserve": reserve}
@@ -72,12 +72,12 @@ class Given(NamedTuple):
 
     @property
     def names_device(self) -> bool:
-        """Whether it says what holds the cache."""
+        """Whether it gives the memory for the cache."""
         return any(name in self.fields for name in _OF_DEVICE)
 
 
 class Unsized(NamedTuple):
-    """A deployment that cannot be sized, and why; without a name all that its file holds."""
+    """A deployment that cannot be sized, and why; without a name all of its file."""
 
     file: str
     name: str
@@ -85,7 +85,7 @@ class Unsized(NamedTuple):
 
 
 class ToCheck(NamedTuple):
-    """Deployments in the order of their files, and those that cannot be checked. unsized: whose the refusals are."""
+    """Deployments in the order of their files, and those that cannot be checked. unsized: of the refusals."""
 
     deployments: tuple[Deployment, ...]
     refused: tuple[Note, ...]
@@ -177,7 +177,7 @@ def _file(settled: Settled) -> str:
 
 
 def _is_answered(note: Note, given: Given) -> bool:
-    """Whether the user says what holds the cache; and of how many are seen, the engine's ranks say what they use."""
+    """Whether the user gives the device; the engine's ranks decide how many of the visible ones are used."""
     return (note.about == "GPU" and given.names_device) or note.why == ALL_GPUS
 
 

@@ -1,4 +1,4 @@
-"""What a change of files does to the caches of the deployments in them: both sides checked, and compared."""
+"""The effect of changed files on the caches of their deployments: both sides checked and compared."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from kvcalc.report.diff import Cause, Change, DiffReport
 def differences(
     base: str, head: str | None, paths: Sequence[str], given: Given, max_growth: Fraction | None = None
 ) -> DiffReport:
-    """Changes from `base` to `head`, or to the files as they are now. max_growth: the largest that is agreed.
+    """Changes from `base` to `head`, or to the working tree. max_growth: the largest allowed.
 
-    Raises KvcalcError for what is neither a file nor a revision, and where nothing can be checked on either side.
+    Raises KvcalcError for anything but files and revisions, and if nothing can be checked on either side.
     """
     with two_sides(base, head, paths) as (was, now):
         asked = of_files(was.files, given), of_files(now.files, given)
@@ -51,12 +51,12 @@ def differences(
 
 
 def _place(side: Side, note: Note) -> tuple[str, str, str]:
-    """A note as both sides would say it: by its file, wherever in it."""
+    """A note in a form common to both sides: by its file, without the line."""
     return side.file(note.where), note.about, note.why
 
 
 class _Lost:
-    """What cannot be sized now, by file and name of a deployment, or by file alone where nothing says whose it is."""
+    """What cannot be sized now, by file and name of a deployment, or only by file if the name is unknown."""
 
     def __init__(self, side: Side, asked: ToCheck) -> None:
         self._named: dict[tuple[str, str], tuple[Note, ...]] = {}
@@ -70,7 +70,7 @@ class _Lost:
                 self._files[file] = (*self._files.get(file, ()), note)
 
     def of(self, change: Change) -> tuple[Note, ...]:
-        """Why a deployment is not sized now; nothing for one that is, or that was taken out."""
+        """Why a deployment is not sized now; empty if it is, or was removed."""
         if change.now is not None:
             return ()
         return self._named.get((change.file, change.deployment)) or self._files.get(change.file, ())

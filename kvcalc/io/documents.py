@@ -103,7 +103,7 @@ def parse_yaml(text: str, name: str) -> Document:
             f"is not valid YAML: {error}", where=name, help="check for control characters"
         ) from error
     if root is None:
-        raise InvalidFileError("holds no values", where=name, help="`kvcalc presets show r1` prints an example")
+        raise InvalidFileError("contains no values", where=name, help="`kvcalc presets show r1` prints an example")
     reader = _YamlReader(name, yaml.SafeLoader(""))
     return Document(name, reader.value(root, ()), reader.lines)
 
@@ -126,7 +126,7 @@ def _check_shape(yaml: Any, text: str, name: str, loader: Any) -> None:
             raise InvalidFileError(what, where=f"{name}:{event.start_mark.line + 1}", help="shorten or flatten it")
 
 
-_TOO_MANY = f"holds more than {MAX_VALUES:,} values"
+_TOO_MANY = f"contains more than {MAX_VALUES:,} values"
 
 
 class _YamlReader:
@@ -212,9 +212,9 @@ def parse_json(text: str, name: str) -> Document:
         ) from error
     except RecursionError as error:
         raise InvalidFileError("is nested too deeply to read", where=name, help="flatten it") from error
-    except ValueError as error:  # an int of more digits than Python converts
+    except ValueError as error:  # an int with more digits than Python converts
         raise InvalidFileError(
-            f"holds a number that cannot be read: {error}", where=name, help="check its digits"
+            f"contains a number that cannot be read: {error}", where=name, help="check its digits"
         ) from error
     return Document(name, data, _LazyJsonLines(text))
 

@@ -1,4 +1,4 @@
-"""The other checkpoint that drafts for a model: what an engine's settings name, or what was given, loaded."""
+"""The draft checkpoint of a model, loaded: from an engine's settings, or as given."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class Drafting(NamedTuple):
         return load_named(named, self.folder, hub=self.hub) if isinstance(named, str) else named
 
     def of(self, model: Model) -> Model:
-        """`model` with the layers that draft for it, unless it has them.
+        """`model` with its draft layers, unless it has them.
 
-        Raises as `load_named` does, and NotApplicableError for drafts that the engine does not have, or that are not
+        Raises as `load_named` does, and NotApplicableError for drafts that the engine does not support, or that are not
         modelled.
         """
         if self.draft is None and model.drafter is not None:

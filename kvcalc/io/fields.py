@@ -53,11 +53,11 @@ class Fields:
         return name
 
     def __contains__(self, name: str) -> bool:
-        """Whether the field is there and not null."""
+        """Whether the field exists and is not null."""
         return self.value(name) is not None
 
     def integer(self, name: str, *, most: int = MAX_COUNT) -> int:
-        """A whole number of at least 1 that must be there."""
+        """A required whole number of at least 1."""
         if name not in self:
             raise self.missing(name)
         try:
@@ -72,7 +72,7 @@ class Fields:
     def text(self, name: str, default: str = "") -> str:
         """A string, or `default` if missing or null."""
         text = str(self._typed(name, str, "text", default))
-        if not text.isprintable():  # it is shown in terminals, XML and annotations
+        if not text.isprintable():  # shown in terminals, XML and annotations
             raise self.wrong(
                 name, f"must be printable text, not {shown(text)}", "write it on one line, without control characters"
             )
@@ -90,12 +90,12 @@ class Fields:
                 raise InvalidValueError(
                     f"must be a name, not {shown(value)}",
                     where=self.document.where((*self.path, self.key(name), index)),
-                    help="quote it if it is one",
+                    help="quote it if it is a name",
                 )
         return list(values)
 
     def section(self, name: str) -> Fields:
-        """The mapping under `name`, which must be there."""
+        """The required mapping under `name`."""
         if name not in self:
             raise self.missing(name)
         return Fields(self.document, (*self.path, self.key(name)))
@@ -113,7 +113,7 @@ class Fields:
         return Origin(self.document.place, (*self.path, self.key(name)), words or name)
 
     def missing(self, name: str, help: str = "") -> InvalidValueError:
-        """Error for a field that must be there."""
+        """Error for a required field."""
         holder = self.document.where(self.path)
         state = "is null" if self.key(name) in self.values else "is missing"
         return InvalidValueError(f"{name} {state}", field=name, where=holder, help=help or f"add {self.key(name)}")

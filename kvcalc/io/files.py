@@ -1,11 +1,11 @@
 """Files, opened without blocking: anything that blocks, has no end or is not a file is refused immediately.
 
 Nothing is read completely before its size is known to be plausible. Regular files are read directly. A pipe is read if
-it is named and has a writer (`<(command)`, `/dev/stdin`, a FIFO); devices, sockets and files of the kernel, whose size
-is 0 and whose reading may take what others wait for (/proc/kmsg), are not.
+it is named and has a writer (`<(command)`, `/dev/stdin`, a FIFO); devices, sockets and kernel files, whose size is 0
+and whose reading may consume data (/proc/kmsg), are not.
 
-A tree that is no folder of this disk (a git revision) may be mounted under a name of its own: paths that begin with the
-name are then read from it, by everything that reads files.
+A tree outside this disk (a git revision) may be mounted under a name: paths that begin with the name are then read from
+it, by all code that reads files.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _mounted: dict[str, Tree] = {}
 
 @contextmanager
 def mounted(name: str, tree: Tree) -> Iterator[Path]:
-    """A tree as a folder of that name, for a while. What leads out of it is not there."""
+    """A tree as a folder of that name, within the context. Paths that lead out of it do not exist."""
     _mounted[name] = tree
     try:
         yield Path(name)
@@ -115,13 +115,13 @@ def opened(path: Path, *, pipes: bool = False) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _copied(tree: Tree, inner: str, path: Path) -> Iterator[BinaryIO]:
-    """A file of a tree, as a file of this disk that has no name."""
+    """A file of a tree, as an unnamed file on this disk."""
     kind = tree.kind(inner)
     if kind != stat.S_IFREG:
         what = f"is {_WHAT.get(kind, 'something else')}, not a file" if kind else "no such file"
         raise InvalidFileError(what, where=str(path), help=_CHECK)
 
-    import tempfile  # brings random and compressors with it
+    import tempfile  # imports random and compressors
 
     with tempfile.TemporaryFile() as file:
         try:
@@ -134,7 +134,7 @@ def _copied(tree: Tree, inner: str, path: Path) -> Iterator[BinaryIO]:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a file atomically. Raises InvalidFileError if it cannot be written."""
-    import tempfile  # brings random and compressors with it
+    import tempfile  # imports random and compressors
 
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as new:
@@ -153,12 +153,12 @@ def exists(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a regular file is there."""
+    """Whether it is an existing regular file."""
     return _kind(path) == stat.S_IFREG
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder is there."""
+    """Whether it is an existing folder."""
     return _kind(path) == stat.S_IFDIR
 
 

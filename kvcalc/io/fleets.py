@@ -1,4 +1,4 @@
-"""A fleet file: JSON lines, each a deployment as a plan's `deployments` have it, read one by one.
+"""A fleet file: JSON lines, each a deployment as in a plan's `deployments`, read one by one.
 
 Only one line is kept in memory, plus what lines share: models, engines and weights already read.
 """

@@ -1,4 +1,4 @@
-"""The shipped models, or those of them that words and a kind of attention describe."""
+"""The shipped models, or those that match words and a kind of attention."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def whole_floats(value: Any) -> Any:
 def check_assumption(assume: str) -> None:
     """Raises UnknownNameError for an unknown assumption."""
     if assume not in ASSUMED:
-        raise UnknownNameError.among("attention to assume", assume, ASSUMED)
+        raise UnknownNameError.among("assumption", assume, ASSUMED)
 
 
 def _check_heads(config: Config, assume: str) -> None:
@@ -134,7 +134,7 @@ def _check_heads(config: Config, assume: str) -> None:
             "num_key_value_heads",
             f"--assume mha conflicts with num_key_value_heads ({shown(kv_heads)}), which differs from "
             f"num_attention_heads ({shown(heads)})",
-            "say --assume gqa",
+            "pass --assume gqa",
         )
 
 
@@ -144,7 +144,7 @@ def known_model_types() -> list[str]:
 
 
 def family_files() -> dict[str, ModuleType]:
-    """Every family by the name of its file."""
+    """Every family by its file name."""
     names = sorted(m.name for m in iter_modules(families.__path__) if not m.name.startswith("_"))
     return {name: import_module(f"{families.__name__}.{name}") for name in names}
 
@@ -236,6 +236,6 @@ def _unknown(config: Config) -> UnknownArchitectureError:
     return UnknownArchitectureError(
         f"{named}; its cache is decided by {', '.join(present) or 'fields that are missing'}",
         where=config.document.where((*config.path, "model_type") if "model_type" in config.values else config.path),
-        help=f"{closest}state its attention with --assume {', '.join(ASSUMED)}, or write its facts as a preset "
+        help=f"{closest}state its attention with --assume {' or '.join(ASSUMED)}, or write its facts as a preset "
         "(`kvcalc schema preset`) and pass that with --model",
     )

@@ -185,7 +185,7 @@ def _experts(engine: Engine, ranks: Parallel) -> tuple[str, ...]:
 
 
 def said_of(question: OnGpus, ranks: Parallel, users: str, tokens: int, *, estimate: bool) -> str:
-    """What a layout holds, as a comment in a file."""
+    """The capacity of a layout, as a comment in a file."""
     about = " (estimate)" if estimate else ""
     each = "sharing" if question.asked.engine.SHARES_CONTEXT else "of"
     return (

@@ -116,7 +116,7 @@ class Server:
 
 
 class _TooLargeError(Exception):
-    """An answer is larger than any that is of use."""
+    """An answer exceeds the size limit."""
 
 
 def _base(address: str) -> str:
@@ -129,7 +129,7 @@ def _base(address: str) -> str:
     if parts.username is not None or parts.password is not None:
         raise InvalidValueError("the address contains a user name or a password, which is not sent", help=_EXAMPLE)
     if not parts.hostname or not parts.hostname.isascii():
-        raise InvalidValueError(f"{name_shown(_without_query(parts))} names no host", help=_EXAMPLE)
+        raise InvalidValueError(f"{name_shown(_without_query(parts))} has no host", help=_EXAMPLE)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     path = parts.path.rstrip("/")
     for page in ("/metrics", "/v1/models", "/v1", "/version", "/get_server_info", "/props", "/slots", "/api/ps"):

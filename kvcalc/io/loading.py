@@ -1,4 +1,4 @@
-"""From whatever names a model to the Model: a name, a path, or a mapping."""
+"""Loading of a Model: from a name, a path, or a mapping."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def load(
     mtp: bool = False,
     hub: bool = False,
 ) -> Model:
-    """Model from whatever names it, or from a mapping.
+    """Model from a name, a path, or a mapping.
 
     source: a shipped preset or its alias (`r1`), a hub id (`Qwen/Qwen3-8B`), an Ollama tag (`qwen3:8b`), the path of a
     preset YAML, a config.json, a folder with one, or a GGUF file, whose metadata is read; or a dict in any of these
-    forms. What is looked up, and in which order: `kvcalc.io.resolve`.
+    forms. Lookup order: `kvcalc.io.resolve`.
     assume: how to read a config.json of an unknown model_type: gqa, mha or mla; a note then says so. mtp: with the
     layers for multi-token prediction, if the model has any. hub: read a name that is not a path from the Hugging Face
     Hub, at one commit: its config and the headers of its weights, for their size. The network is never used without it.
@@ -61,7 +61,7 @@ def load(
 
 
 class _How(NamedTuple):
-    """How a model is read. assume: as `load` has it. is_base: it is the base of an adapter, and no adapter itself."""
+    """How a model is read. assume: as for `load`. is_base: it is the base of an adapter, and not an adapter."""
 
     assume: str | None = None
     is_base: bool = False
@@ -81,10 +81,10 @@ def _load(source: object, assume: str | None, hub: bool) -> Model:
 
 
 def load_named(name: str, folder: Path = Path(), *, assume: str | None = None, hub: bool = False) -> Model:
-    """Model of whatever a person calls it: a path, a preset, a repository, a tag (`kvcalc.io.resolve`).
+    """Model by a user's name for it: a path, a preset, a repository, a tag (`kvcalc.io.resolve`).
 
-    hub: a repository is read from the Hub.
-    Raises as `load` does, and NotApplicableError for a name that is nearly another model's.
+    hub: a repository is read from the Hub. Raises as `load` does, and NotApplicableError for a name close to another
+    model's.
     """
     return _of_resolved(resolve(name, folder, hub=hub), _How(assume))
 
@@ -223,7 +223,7 @@ def _model_of_text(text: str, path: str, name: str, assume: str | None, beside: 
 def _with_quantisation(document: Document, path: str, text: str) -> Document:
     """`document` with that file's quantisation, if it has none itself.
 
-    As ModelOpt up to 0.29 published it, and engines read it: vLLM, transformers_utils/config.py.
+    As published by ModelOpt up to 0.29, and read by engines: vLLM, transformers_utils/config.py.
     """
     values = document.data
     if not isinstance(values, Mapping) or values.get(_SECTION) is not None:

@@ -1,4 +1,4 @@
-"""What there is to choose from: every published format of a model's weights, and formats of the cache."""
+"""The choices: every published format of a model's weights, and formats of the cache."""
 
 from __future__ import annotations
 

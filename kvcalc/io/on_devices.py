@@ -1,4 +1,4 @@
-"""Devices with the terms on each, and workloads, as Python gives them: what `kvcalc.replicas` and `fits` ask."""
+"""Devices with their terms, and workloads, from Python: the questions of `kvcalc.replicas` and `fits`."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def questions_on(
     weights_dtype: str | None,
     reserve_bytes: int | None,
 ) -> list[OnGpus]:
-    """The question of a model on each device, whose tokens are to be said."""
+    """The question for a model on each device, without tokens."""
     whole = located("weights", find_weights, model, weights, weights_dtype)
 
     def served(engine: Engine) -> Weights:
@@ -89,7 +89,7 @@ def mix_asked(
     prefixes: int,
     active: float | str,
 ) -> Mix:
-    """What users do."""
+    """The workload."""
     path = fspath(workload) if isinstance(workload, PathLike) else workload
     requests = trace_or_lengths(path, output) if isinstance(path, str) else workload_of(path, output)
     return mix_of(requests, quantile=quantile, shared_prefix=shared_prefix, prefixes=prefixes, active=active)

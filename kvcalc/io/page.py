@@ -41,7 +41,7 @@ def page_of(deployments: Sequence[Deployment], report: CheckReport, command: str
 
 
 def _judged(deployments: Sequence[Deployment], findings: Sequence[Finding]) -> list[tuple[Deployment, Finding]]:
-    """Each deployment with its verdict, in order; those that were refused have none."""
+    """Each deployment with its verdict, in order; refused ones have none."""
     waiting = list(findings)
     found: list[tuple[Deployment, Finding]] = []
     for each in deployments:
@@ -93,7 +93,7 @@ def _parts(deployment: Deployment) -> Iterator[Part]:
 
 
 def _part(title: str, about: str, command: str | None, answer: Callable[[], Document]) -> Part:
-    """An answer; or why there is none."""
+    """An answer, or the reason for its absence."""
     remark = "" if command else _NO_COMMAND
     try:
         return Part(title, about, command or "", answer(), remark)
@@ -109,7 +109,7 @@ def _formats(asked: Question) -> list[Dtype]:
 
 
 def _without_experts(ranks: Parallel) -> Parallel | None:
-    """The ranks as far as a cache depends on them; None for one."""
+    """The layout as far as it affects the cache; None for one rank."""
     layout = Parallel(ranks.tp, ranks.pp, ranks.dp, ranks.dcp)
     return None if layout == Parallel() else layout
 

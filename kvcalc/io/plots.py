@@ -1,4 +1,4 @@
-"""Curves over the context, as they are asked for: of models, on GPUs, in engines, formats and under methods."""
+"""Curves over the context: for models, GPUs, engines, formats and methods."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _BELOW = 4096
 AnEngine = TypeVar("AnEngine")
 AFormat = TypeVar("AFormat")
 Asked = tuple["Gpu | None", Terms]
-"""What is asked of each model: on a device, where users are."""
+"""The terms for each model, with a device for users."""
 
 
 class Names(NamedTuple):
-    """What values are called where they came in."""
+    """Names of the values in the interface."""
 
     tokens: str
     methods: str
@@ -37,8 +37,8 @@ class Names(NamedTuple):
 class Wanted(NamedTuple):
     """What is to be plotted.
 
-    asked: of each of the models. methods: that it is drawn under, too. between: the last length, or the first and the
-    last. linear: axes in equal steps. levels: devices whose memory is drawn. room: None for bytes, else users that fit.
+    asked: of each model. methods: also drawn. between: the last length, or the first and the last. linear: linear axes.
+    levels: devices whose memory is drawn. room: None for bytes, else for users that fit.
     """
 
     models: Sequence[Model]
@@ -51,7 +51,7 @@ class Wanted(NamedTuple):
 
 
 class Room(NamedTuple):
-    """What decides the room for users on a GPU. share: of its memory; layout: of the ranks."""
+    """The memory for users on a GPU. share: of its memory; layout: of the ranks."""
 
     weights: Callable[[Model], Weights]
     reserve_bytes: int | None = None
@@ -73,7 +73,7 @@ def of_all(
     """
     if len(engines) > 1 and settings:
         raise InvalidValueError(
-            f"{names.engine_settings} applies to one engine, and several are named",
+            f"{names.engine_settings} applies to one engine, but several are named",
             where=names.engine_settings,
             help="name one engine",
         )
@@ -82,9 +82,9 @@ def of_all(
 
 
 def curves_of(wanted: Wanted, names: Names) -> CurvesReport:
-    """Bytes of the cache, or in a room the users that fit, from one length to another.
+    """Bytes of the cache, or with a room the users that fit, from one length to another.
 
-    Raises InvalidValueError, and NotApplicableError where engines refuse all of them.
+    Raises InvalidValueError, and NotApplicableError if engines refuse all of them.
     """
     models, asked, methods, between, linear, levels, room = wanted
     first, last = _range(between, models, names.tokens, linear=linear)
@@ -108,7 +108,7 @@ def _range(between: Sequence[int], models: Sequence[Model], place: str, *, linea
     """First and last length. Raises InvalidValueError if they are not a range."""
     if len(between) > 2:  # noqa: PLR2004  # from and to
         raise InvalidValueError(
-            f"a range has 2 token counts, and {len(between)} are given",
+            f"a range has 2 token counts, but {len(between)} are given",
             where=place,
             help="pass the last (128K) or both (1K,128K)",
         )

@@ -49,7 +49,7 @@ MODEL_FIELDS = {
     "weights_format": "Format of those weights: bf16, fp8, mxfp4 ...",
     "num_layers": "Layers of the decoder.",
     "layer_pattern": "Names of `layers`, repeated through the model and cut at its last layer.",
-    "layer_types": "Names of `layers`, one for each layer.",
+    "layer_types": "Names of `layers`, one per layer.",
     "layers": "Kinds of layer by name, each with its own facts.",
     "attention": "Default attention kind of layers, or a list of parts.",
     "num_mtp_layers": "Layers for multi-token prediction, added by --mtp.",
@@ -93,7 +93,7 @@ def find_preset(name: str) -> Path | None:
 
 
 def preset_path(name: str) -> Path:
-    """File of the shipped preset of that name or alias, in any case. Raises UnknownNameError with the nearest."""
+    """File of the shipped preset of that name or alias, ignoring case. Raises UnknownNameError with the nearest."""
     path = find_preset(name)
     if path is None:
         known = [*preset_names(), *preset_aliases()]
@@ -213,7 +213,7 @@ def _layer_names(top: Fields, num_layers: int) -> tuple[str, ...]:
         )
     kinds = list(top.section("layers").values) if "layers" in top else [_UNIFORM]
     if not kinds:
-        raise top.wrong("layers", "layers names no kind of layer", "remove it if all layers are equal")
+        raise top.wrong("layers", "layers is empty", "remove it if all layers are equal")
     if longest := [kind for kind in kinds if len(kind) > MOST_NAME]:
         raise top.wrong(
             "layers",
@@ -297,7 +297,7 @@ def _group_facts(group: LayerGroup) -> dict[str, Any]:
 def _mtp_layer(
     model: Model, groups: Mapping[str, Mapping[str, Any]]
 ) -> tuple[str | None, Mapping[str, Mapping[str, Any]]]:
-    """Which of `groups` the layers of multi-token prediction are (None: the last layer's), and one more if need be."""
+    """The group of the multi-token-prediction layers among `groups` (None: the last layer's), adding one if needed."""
     if not model.draft_groups:
         return None, groups
     own = _group_facts(model.draft_groups[0])

@@ -1,7 +1,7 @@
-"""Many traces, each for one or several models, here or spread over the workers of an executor.
+"""Many traces, each for one or several models, locally or on the workers of an executor.
 
-A worker may be a machine that does not have the file, so it gets the trace itself, packed; how much of traces is under
-way is bounded, and what comes back is what a trace came to, without its steps and requests.
+A worker may not have the file, so it gets the packed trace itself; the amount in flight is bounded, and the result is a
+trace's summary, without its steps and requests.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from kvcalc.report.replay import Replayed
 from kvcalc.report.replays import ReplaysReport, Run
 
 _UNDER_WAY_BYTES = 256 << 20
-"""Packed traces that are handed out at a time."""
+"""Packed traces in flight at a time."""
 _LEAST_BYTES = 4 << 20
-"""What any trace counts for, so that no more than 64 are under way."""
+"""Minimum size counted per trace, so that at most 64 are in flight."""
 _MOST_READ = 1 << 20
 _SUFFIXES = (".csv", ".jsonl")
 
@@ -60,7 +60,7 @@ def _paths(text: str) -> list[Path]:
     else:
         return [path]
     if not found:
-        raise InvalidFileError("there is no trace", where=text, help="name CSV or JSON lines: 'traces/*.jsonl'")
+        raise InvalidFileError("no trace found", where=text, help="name CSV or JSON lines: 'traces/*.jsonl'")
     return found
 
 
@@ -128,7 +128,7 @@ def _cost(part: _Part) -> int:
 
 
 def _replayed(part: _Part) -> Replayed | KvcalcError:
-    """What a trace came to, or why it is refused."""
+    """The result of a trace, or why it is refused."""
     try:
         if part.packed is None:
             return _come_to(part)

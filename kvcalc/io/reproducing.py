@@ -136,13 +136,13 @@ def _model(deployment: Deployment) -> tuple[str, ...] | None:
 
 
 def _is_same(again: Model, model: Model) -> bool:
-    """Whether two models are the same to every engine, which reads more than the layers."""
+    """Whether two models are the same for every engine, which reads more than the layers."""
     read = (model.published, model.older_readings)
     return again == model and (again.published, again.older_readings) == read
 
 
 def _names(deployment: Deployment) -> Iterator[str]:
-    """Names that the model may be loaded by."""
+    """Names that may load the model."""
     model = deployment.asked.model
     yield model.name
     if model.checkpoint.path:

@@ -55,9 +55,9 @@ class Repository(NamedTuple):
         return cls(top, prefix)
 
     def path_of(self, path: str) -> str:
-        """A path as people write it from here, from the top of the repository; empty for the top itself.
+        """A path relative to the current folder, as a path from the top of the repository; empty for the top.
 
-        Raises InvalidValueError for one that leads out of it.
+        Raises InvalidValueError for a path outside it.
         """
         inner = os.path.relpath(os.path.join(os.path.realpath(os.curdir), path), self.top)  # noqa: PTH118
         if inner == os.pardir or inner.startswith(f"{os.pardir}/"):
@@ -68,11 +68,11 @@ class Repository(NamedTuple):
         return "" if inner == os.curdir else inner
 
     def shown(self, path: str) -> str:
-        """A path from the top, as people write it from here."""
+        """A path from the top, relative to the current folder."""
         return os.path.relpath(path, self.prefix or os.curdir)
 
     def working_files(self) -> list[str]:
-        """Paths of the working tree from its top: those that git tracks, and those that it would."""
+        """Paths of the working tree from its top: tracked ones, and untracked ones that are not ignored."""
         listed = _git("-C", self.top, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
         return sorted(set(filter(None, listed.split("\0"))))
 
@@ -95,7 +95,7 @@ class Revision:
         self._reader: subprocess.Popen[bytes] | None = None
 
     def paths(self) -> list[str]:
-        """Paths of all files, sorted; submodules are among them."""
+        """Paths of all files, sorted, including submodules."""
         return sorted(self._files)
 
     def is_submodule(self, path: str) -> bool:
@@ -217,7 +217,7 @@ def _listed(top: str, object_id: str) -> dict[str, Blob]:
 
 
 def folders_above(path: str) -> list[str]:
-    """The folders that hold a path, the outermost first."""
+    """The parent folders of a path, outermost first."""
     parts = path.split("/")
     return ["/".join(parts[:number]) for number in range(1, len(parts))]
 

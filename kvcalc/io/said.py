@@ -1,4 +1,4 @@
-"""What an argument of `kvcalc explain` names: a file, a pipe, a server's address, or the text itself, as pasted."""
+"""The argument of `kvcalc explain`: a file, a pipe, a server's address, or the pasted text itself."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from kvcalc.io.files import exists
 from kvcalc.io.loading import load, load_named
 from kvcalc.model import Model, with_draft_layers
 from kvcalc.report.log import LogReport
+from kvcalc.units import plural
 
 if TYPE_CHECKING:
     from kvcalc.io.live import Server
@@ -55,7 +56,7 @@ def is_address(word: str) -> bool:
 
 
 def _is_text(word: str, path: Path) -> bool:
-    """Whether a word is the text itself: no name of a file has several words in it and no file."""
+    """Whether a word is the text itself: several words that do not name an existing file."""
     return len(word.split()) > 2 and not exists(path)  # noqa: PLR2004
 
 
@@ -68,7 +69,7 @@ def _of_text(text: str, where: str, engine: str | None) -> Reading:
         raise InvalidFileError(error[1], where=f"{where}:{error[0]}", help=error[2])
     if reading is None:
         raise InvalidFileError(
-            f"none of its {len(lines):,} lines reports a cache", where=where, help=f"looked for {looked_for(engine)}"
+            f"no cache reported in {plural(len(lines), 'line')}", where=where, help=f"looked for {looked_for(engine)}"
         )
     return reading
 
@@ -114,12 +115,12 @@ def answer_of_itself(reading: Reading, where: str) -> LogReport | None:
 def model_said(reading: Reading, where: str, *, mtp: bool = False) -> Model:
     """The model that a log or a server names. mtp: with its draft layers.
 
-    Raises InvalidValueError if it is not known for sure, or has no such layers.
+    Raises InvalidValueError if it is not certain, or has no such layers.
     """
     served = model_named_in(reading)
     if served is None:
         named = f" ({reading.model})" if reading.model else ""
-        stated = f"; the log says: {reading.stated}" if reading.stated else ""
+        stated = f"; the log has: {reading.stated}" if reading.stated else ""
         raise InvalidValueError(
             f"this {reading.engine} log does not describe its model{named}",
             where=where,
@@ -131,14 +132,14 @@ def model_said(reading: Reading, where: str, *, mtp: bool = False) -> Model:
 def drafted_as_said(
     model: Model, reading: Reading, settings: Mapping[str, object], draft: str | None = None, *, hub: bool = False
 ) -> Model:
-    """`model` with the layers of the checkpoint that drafts: `draft`, or what a log names, if that is known for sure.
+    """`model` with the layers of its draft checkpoint: `draft`, or the one in a log, if that is certain.
 
     settings: of the engine, over the log's. Raises as `kvcalc.io.drafting` does.
     """
     try:
         engine = Engine.of(f"{reading.engine}@{NEAREST}", {**reading.settings, **settings})
     except KvcalcError:
-        return model  # which explaining it will name
+        return model  # reported by the explanation
     if draft is not None:
         return Drafting(engine, draft, hub=hub).of(model)
     for name in _names_of(engine.draft_model or ""):

@@ -54,7 +54,7 @@ def _plan() -> dict[str, Json]:
 
 
 def _known_names() -> dict[str, list[Json]]:
-    """What a text may be in fields that name something: the names, for editors that complete them, and other spellings.
+    """Allowed texts in fields with names: the names, for completion in editors, and other spellings.
 
     An engine's name may have a version, and names ignore case. Devices are recognised by rules, which no list covers:
     any text may be one.
@@ -75,7 +75,7 @@ def _devices() -> set[str]:
 
 
 def _any_case(names: Iterable[str]) -> str:
-    """A pattern of names in any case; the dialect has no flag for that."""
+    """A pattern of names ignoring case; the dialect has no flag for that."""
     each = ("".join(f"[{c.upper()}{c}]" if c.isalpha() else f"[{c}]" for c in name.lower()) for name in names)
     return f"({'|'.join(each)})"
 
@@ -129,7 +129,7 @@ def _preset() -> dict[str, Json]:
         "properties": {**described, **every_field},
         "required": ["num_layers"],
         "additionalProperties": False,
-        # Without `layers` the top level is the only layer, so the kind's own fields must all be there.
+        # Without `layers` the top level is the only layer, so all fields of the kind are required.
         "allOf": [
             {
                 "if": {

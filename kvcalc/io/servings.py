@@ -1,4 +1,4 @@
-"""What serves, and from a pool of which size, as Python gives them: what `kvcalc.traffic` and `replays` ask."""
+"""Engines and their pools, from Python: the questions of `kvcalc.traffic` and `replays`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class PoolTerms(NamedTuple):
 def servings_of(
     models: Sequence[Model], terms: PoolTerms, step_seconds: float | Fraction | str | None = None
 ) -> list[Serving]:
-    """Each model as it is served. Raises InvalidValueError, naming the argument; and UnknownNameError."""
+    """Each model as served. Raises InvalidValueError, naming the argument; and UnknownNameError."""
     version = located("engine", engine_replayed, terms.engine, terms.engine_settings)
     named = f"{version.name}@{version.version}" if version.version else version.name
     settings, stored = dict(terms.engine_settings or {}), terms.dtype or BF16

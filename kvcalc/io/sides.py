@@ -4,9 +4,9 @@
     kvcalc diff old/ new/                    two folders
     kvcalc diff main                         a revision, and the working tree
     kvcalc diff main HEAD plans/             two revisions, below a folder
-    kvcalc diff main..HEAD, main...HEAD      the same, and since they parted, as git has it
+    kvcalc diff main..HEAD, main...HEAD      the same, and since the merge base, as in git
 
-What may be both a file and a revision is refused, not guessed.
+A word that is both a file and a revision is refused, not guessed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Side(NamedTuple):
         return self.keys.get(file, file)
 
     def file(self, where: str) -> str:
-        """By what both sides know the file of a place."""
+        """The common name of a place's file on both sides."""
         file = where.rpartition(":")[0] if where.rpartition(":")[2].isdecimal() else where
         return self.key(self.shown.get(file, file))
 
@@ -71,7 +71,7 @@ def two_sides(base: str, head: str | None, paths: Sequence[str]) -> Iterator[tup
 
 
 def _is_path(word: str, where: str) -> bool:
-    """Whether a word is a path and no revision. Raises InvalidValueError for one that may be either."""
+    """Whether a word is a path and not a revision. Raises InvalidValueError if it is both."""
     there = exists(Path(word))
     if there and not word.startswith(("./", "../", "/")) and not word.endswith("/") and object_of(word) is not None:
         shown = name_shown(word)
@@ -173,7 +173,7 @@ def _is_below(path: str, folder: str) -> bool:
 
 
 def _chosen(paths: Iterable[str], inner: Sequence[str]) -> Iterator[tuple[str, bool]]:
-    """Those of the paths that are to be read, and whether they were named themselves."""
+    """The paths to read, and whether they were named explicitly."""
     for path in paths:
         if path in inner:
             yield path, True

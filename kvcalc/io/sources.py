@@ -28,15 +28,15 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What its model is called."""
+        """The name of its model."""
         ...
 
     def has(self, file: str) -> bool:
-        """Whether there is a file of that name."""
+        """Whether it has a file of that name."""
         ...
 
     def place(self, file: str) -> str:
-        """What messages call a file."""
+        """Name of a file for messages."""
         ...
 
     def text(self, file: str) -> str:
@@ -53,7 +53,7 @@ class Folder:
     path: Path
 
     def has(self, file: str) -> bool:
-        """Whether there is a file of that name."""
+        """Whether it has a file of that name."""
         return exists(self.path / file)
 
     def place(self, file: str) -> str:
@@ -69,7 +69,7 @@ def readable(folder: Path) -> Path | None:
     """The file or folder to read for a model's folder; None if there is none or it is ambiguous.
 
     The folder itself if it has one of FOLDER_FILES; Meta's original folder without a config.json; the snapshot of a
-    repository in the hub's cache; the only GGUF file, of a split one the first part.
+    repository in the hub's cache; the only GGUF file, or the first part of a split one.
     """
     if not is_folder(folder):
         return None
@@ -85,13 +85,13 @@ def readable(folder: Path) -> Path | None:
 
 
 def gguf_files(folder: Path) -> list[Path]:
-    """GGUF files of models in a folder, of a split one its first part."""
+    """GGUF files of models in a folder; of split ones the first part."""
     found = sorted(path for path in folder.glob("*.gguf") if "mmproj" not in path.name.lower())
     return [path for path in found if "-of-" not in path.stem or "-00001-of-" in path.stem]
 
 
 def _snapshot(folder: Path) -> Path | None:
-    """The snapshot that main is, of a repository's folder in the hub's cache, or its only one."""
+    """The snapshot of main in a repository's folder of the hub's cache, or its only one."""
     snapshots, main = folder / "snapshots", folder / "refs" / "main"
     if is_file(main):
         return snapshots / read_text(main).strip().replace("/", "")
@@ -105,7 +105,7 @@ def is_pipeline(folder: Path) -> bool:
 
 
 def nothing_in(place: str, has_pipeline: bool, ggufs: Sequence[str]) -> InvalidFileError:
-    """The error for a folder or a repository by which no model can be read."""
+    """The error for a folder or a repository without a readable model."""
     if has_pipeline:
         return InvalidFileError(
             "is a diffusers pipeline, not a language model",

@@ -1,10 +1,10 @@
-"""Traces of requests, read line by line: CSV or JSON lines, each request with its lengths and when it came.
+"""Traces of requests, read line by line: CSV or JSON lines, each request with its lengths and arrival.
 
 Known forms, distinguished by their fields:
 
 Azure's LLM trace   TIMESTAMP,ContextTokens,GeneratedTokens
 Mooncake's          {"timestamp": ms, "input_length", "output_length", "hash_ids": [a number for each 512 tokens]}
-plain counts        prompt_tokens,output_tokens and arrival_step or arrival_seconds, or neither: all there at once
+plain counts        prompt_tokens,output_tokens and arrival_step or arrival_seconds, or neither: all at once
 kvcalc.replay's own {"arrival_step", "prompt": [[segment, tokens], ...], "output_segment", "output_tokens"}
 
 Without hash_ids or segments, requests have no tokens in common. Only one line is kept in memory.
@@ -48,7 +48,7 @@ class Lengths(NamedTuple):
 def read_trace(path: Path, step_seconds: Fraction | None = None) -> Iterator[Request]:
     """Requests of a trace in order. step_seconds: duration of a step, for a trace with times.
 
-    Raises InvalidFileError at the line that is wrong, or that comes before the one ahead of it.
+    Raises InvalidFileError at an invalid line, or one before the previous in time.
     """
     clock = _Clock(step_seconds)
     last = 0
@@ -66,7 +66,7 @@ def read_trace(path: Path, step_seconds: Fraction | None = None) -> Iterator[Req
 
 
 def read_lengths(path: Path) -> Iterator[Lengths]:
-    """Lengths of the requests of a trace, whenever they came. Raises InvalidFileError at the line that is wrong."""
+    """Lengths of the requests of a trace, ignoring arrivals. Raises InvalidFileError at an invalid line."""
     for line, row in _rows(path):
         try:
             prompt = sum(tokens for _, tokens in _pieces(row))
@@ -218,7 +218,7 @@ class _Clock:
 
 
 def _timestamp(value: object) -> int:
-    """Milliseconds as Mooncake has them, or a date and a time as Azure has them, in microseconds."""
+    """Milliseconds as in Mooncake, or date and time as in Azure, in microseconds."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _microseconds(value, 1000)
     text = str(value)

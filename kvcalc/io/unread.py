@@ -13,7 +13,7 @@ _SUSPICIOUS = re.compile(
     r"linear_|mamba|ssm|share|layer_types|block_type|layer_pattern|sparse_attention|cross_attention|head_dim|"
     r"num_.*heads|recurrent"
 )
-"""Names of fields that may well decide what is cached."""
+"""Names of fields that may decide what is cached."""
 _HARMLESS = re.compile(
     r"use_cache|expert|moe|mlp|share_encoder|shared_expert|quant|chunk_size_feed|vision|image|audio|video|token|"
     r"dropout|bias|dense_sparse|_eps|scale|conv_bias|mamba_chunk|use_mamba|use_conv|num_shared|n_shared|vocab|"
@@ -60,7 +60,7 @@ def _asking(name: str, near: str) -> str:
 
 @lru_cache(maxsize=256)  # configs of one type have the same fields
 def _suspects(names: tuple[str, ...], absent: frozenset[str]) -> Mapping[str, str]:
-    """Those of `names` that look suspicious, each with the absent name from which one letter leads to it."""
+    """Suspicious `names`, each with the absent name that differs by one letter."""
     nearest = {name: _near(name, absent) for name in names}
     return {name: near for name, near in nearest.items() if near or _may_decide(name)}
 
@@ -72,7 +72,7 @@ def _near(name: str, others: Collection[str]) -> str:
 
 def _is_one_letter_off(one: str, other: str) -> bool:
     at = next((index for index, pair in enumerate(zip(one, other, strict=False)) if len({*pair}) > 1), None)
-    if at is None:  # one begins with the other
+    if at is None:  # one starts with the other
         return one != other
     return one[at + 1 :] in (other[at + 1 :], other[at:]) or one[at:] == other[at + 1 :]
 

@@ -4,9 +4,9 @@ A method file holds
 
     apply(model, *, parameters) -> the changed model
 
-whose parameters are named and defaulted as in the authors' own code, and TRAITS, which says what it is, how much it
-keeps and what each parameter means. It is named with them, `snapkv:max_capacity_prompt=4096,window_size=64`, or in a
-shorter form that its traits `parse`, such as that of `gqa:16`. What it assumed goes into the model's notes.
+with the parameter names and defaults of the authors' own code, and TRAITS: a description, how much it keeps, and the
+meaning of each parameter. Parameters are given as `snapkv:max_capacity_prompt=4096,window_size=64`, or in a shorter
+form that its traits `parse`, such as `gqa:16`. Its assumptions go into the model's notes.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from kvcalc.registry import Registry
 from kvcalc.units import shown
 
 Value: TypeAlias = bool | int | Fraction | str | tuple[int, ...]
-"""What a parameter is given on the command line."""
+"""Value of a parameter on the command line."""
 METHODS = Registry("kvcalc.methods", "attention or method")
 _LONGEST = 4096
-"""Characters of a value from which on it is no parameter."""
+"""Length at which a value is too long for a parameter."""
 
 
 def apply_method(model: Model, spec: str) -> Model:
-    """`model` changed by the method that `spec` names: `mqa`, `gqa:16`, `mla:512+64`, `l2-norm:keep_ratio=0.5`.
+    """`model` changed by the method in `spec`: `mqa`, `gqa:16`, `mla:512+64`, `l2-norm:keep_ratio=0.5`.
 
     Raises UnknownNameError, InvalidValueError for a bad argument, NotApplicableError.
     """
     if not isinstance(spec, str):
-        raise InvalidValueError(f"a method must be named by a text, not {shown(spec)}", help="for example 'gqa:8'")
+        raise InvalidValueError(f"a method must be text, not {shown(spec)}", help="for example 'gqa:8'")
     name, _, argument = spec.partition(":")
     name, argument = name.strip().lower(), argument.strip()
     method = METHODS.module(name)
@@ -50,9 +50,9 @@ def apply_method(model: Model, spec: str) -> Model:
 
 
 def specs_in(text: str) -> list[str]:
-    """Methods that one text names: `snapkv;kivi`, `snapkv,kivi`, `snapkv:window_size=64,max_capacity_prompt=512,mqa`.
+    """Methods in one text: `snapkv;kivi`, `snapkv,kivi`, `snapkv:window_size=64,max_capacity_prompt=512,mqa`.
 
-    A comma stands between two parameters where a parameter follows it, and between two methods elsewhere.
+    A comma separates two parameters if a parameter follows it, otherwise two methods.
     """
     specs: list[str] = []
     for part in text.split(";"):
@@ -66,7 +66,7 @@ def specs_in(text: str) -> list[str]:
 
 
 def parameters(method: Callable[..., Model]) -> dict[str, object]:
-    """Parameters of a method's `apply` by name, with their defaults; those that must be given have none (...)."""
+    """Parameters of a method's `apply` by name, with their defaults (... if required)."""
     from inspect import Parameter, signature
 
     _, *declared = signature(method).parameters.values()
@@ -94,7 +94,7 @@ def _named(name: str, method: Callable[..., Model], argument: str) -> dict[str, 
 
 
 def _value(text: str, default: object, key: str) -> Value:
-    """A value as its parameter's default has it: a switch, a list (0+1), a ratio, or a whole number."""
+    """A value of its parameter's type: a switch, a list (0+1), a ratio, or a whole number."""
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):
             raise InvalidValueError(

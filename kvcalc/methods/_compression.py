@@ -1,4 +1,4 @@
-"""Heads whose model learned to keep one token of so many, in blocks: their ratios, shares, lengths and tables."""
+"""Heads with a learned compression ratio, in blocks: their ratios, shares, lengths and tables."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from kvcalc.methods._selection import Share, Shares, SharesOf, State
 from kvcalc.units import positive_int, shown
 
 NEXT = 1
-"""Slot that is free in a head's last block when a token comes."""
+"""Slot kept free in a head's last block for the next token."""
 _MOST, _QUARTERS = 64, 4
 _MOST_TOGETHER = 128
-"""Tokens after which heads of several ratios meet again: a growth over more of them tells a reader nothing."""
+"""Longest common period of several ratios, in tokens: growth over a longer one is not informative."""
 
 
 def compression(value: float | Fraction, field: str) -> Fraction:
-    """Tokens for each that is kept, exact. Raises InvalidValueError for one that is not from 1 to 64, or too fine."""
+    """Tokens per kept token, exact. Raises InvalidValueError for a ratio that is not from 1 to 64 in quarters."""
     ratio = Fraction(str(value))
     if 1 <= ratio <= _MOST and _QUARTERS % ratio.denominator == 0:
         return ratio
@@ -35,9 +35,9 @@ def compression(value: float | Fraction, field: str) -> Fraction:
 
 
 def compression_of_heads(value: float | Fraction, head_cr: Sequence[int], field: str, heads: int) -> list[Fraction]:
-    """The ratio of each head: `value` for all, or those of head_cr.
+    """The ratio of each head: `value` for all, or head_cr.
 
-    Raises InvalidValueError for a list of another length, or ratios that never meet again.
+    Raises InvalidValueError for a list of another length, or ratios whose common period is too long.
     """
     if not head_cr:
         return [compression(value, field)] * heads
@@ -51,7 +51,7 @@ def compression_of_heads(value: float | Fraction, head_cr: Sequence[int], field:
         raise InvalidValueError(
             f"head_cr has ratios with a common period of {together:,} tokens; the limit is {_MOST_TOGETHER:,}",
             field="head_cr",
-            help="give powers of two, such as 2+4+8+16",
+            help="use powers of two, such as 2+4+8+16",
         )
     return [Fraction(ratio) for ratio in head_cr]
 
@@ -59,7 +59,7 @@ def compression_of_heads(value: float | Fraction, head_cr: Sequence[int], field:
 def by_ratio(
     value: float | Fraction, head_cr: Sequence[int], field: str, rule_of: Callable[[Fraction], SlotRule]
 ) -> SharesOf:
-    """Shares of a layer's heads: those of a ratio keep their tokens by one rule. Raises as `compression_of_heads`."""
+    """Shares of a layer's heads: heads of one ratio have a common rule. Raises as `compression_of_heads`."""
 
     def shares(_layer: int, attention: GroupedQueryAttention) -> Shares:
         ratios = compression_of_heads(value, head_cr, field, attention.num_kv_heads)
@@ -73,10 +73,10 @@ def by_ratio(
 
 
 def state_of_heads(of_share: Callable[[GroupedQueryAttention, Dim], Iterable[CacheTensor]], table: SlotRule) -> State:
-    """What the heads of each share keep beside their tokens: what `of_share` says, two lengths, and a block table.
+    """Tensors of each share besides its tokens: those of `of_share`, two lengths, and a block table.
 
-    of_share: by the attention and the share's heads. The lengths are those of the tokens and of the slots; they and the
-    table, of as many entries as `table` has slots, are int32.
+    of_share: from the attention and the share's heads. The lengths, of tokens and slots, and the table, with one entry
+    per slot of `table`, are int32.
     """
 
     def of_heads(attention: GroupedQueryAttention, heads: Dim) -> Iterable[CacheTensor]:

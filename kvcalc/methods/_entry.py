@@ -1,4 +1,4 @@
-"""What users read of a method, as a report: its traits, and its parameters in words."""
+"""The report on a method: its traits, and its parameters in words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kvcalc.report.methods import MethodEntry
 
 
 def entry_of(name: str, arguments: Mapping[str, object] | None = None) -> MethodEntry:
-    """A method with its parameters: their defaults, or what they were given."""
+    """A method with its parameters: defaults, or given values."""
     method = METHODS.module(name)
     traits = method.TRAITS._asdict()
     values = {key: _in_words(value) for key, value in (arguments or parameters(method.apply)).items()}
@@ -19,9 +19,9 @@ def entry_of(name: str, arguments: Mapping[str, object] | None = None) -> Method
 
 
 def _in_words(default: object) -> str:
-    """A default as users write it."""
+    """A default as written by users."""
     if default is ...:
-        return "must be given"
+        return "required"
     if default is None or default == ():
         return "none"
     if isinstance(default, tuple):

@@ -1,4 +1,4 @@
-"""Formats of the indices that methods keep beside keys and values; no cache is stored in them."""
+"""Formats of the indices that methods keep in addition to keys and values; no cache is stored in them."""
 
 from __future__ import annotations
 

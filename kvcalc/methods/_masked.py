@@ -1,4 +1,4 @@
-"""Methods whose code keeps every token and only masks those that it would drop."""
+"""Methods whose code keeps every token and only masks those it would drop."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def masked(
     *,
     state: State = lambda _attention, _shares: (),
 ) -> Model:
-    """`model` as it is, and beside it what `name` needs to know what it masks. Raises as `selected` does."""
+    """`model` unchanged, plus the tensors with which `name` masks. Raises as `selected` does."""
     changed = selected(model, f"{name}, masked", shares_of, state=state)
     note = f"{name} in this form only masks tokens and keeps all of them: it saves no memory"
     return replace(changed, notes=(*changed.notes, note))
 
 
 def masked_indices(num_kv_heads: int, rule: SlotRule, suffix: str = "") -> CacheTensor:
-    """Index triples of the entries that are masked. rule: how many there are of each head, in the mean."""
+    """Index triples of the masked entries. rule: their mean number per head."""
     dims = (Dim("num_kv_heads", num_kv_heads), Dim("indices", _INDICES))
     return CacheTensor(f"masked_indices{suffix}", dims, rule, INT64, quantizable=False)

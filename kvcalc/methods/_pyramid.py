@@ -10,9 +10,9 @@ from kvcalc.cache.slots.rule import SlotRule
 
 
 class Budget(NamedTuple):
-    """The budget of all layers: max_capacity_prompt for each in the mean, window_size of it for the newest tokens.
+    """The budget of all layers: max_capacity_prompt per layer on average, including window_size for the newest tokens.
 
-    beta: the top layer keeps about 1 / beta of the mean beside its window.
+    beta: the top layer keeps about 1 / beta of the mean, plus its window.
     """
 
     num_layers: int
@@ -22,16 +22,16 @@ class Budget(NamedTuple):
 
     @property
     def mean(self) -> int:
-        """Tokens of a layer in the mean, beside the window."""
+        """Mean tokens of a layer, without the window."""
         return self.max_capacity_prompt - self.window_size
 
     @property
     def widest(self) -> int:
-        """Tokens of the bottom layer, beside the window, where the prompt has as many."""
+        """Tokens of the bottom layer, without the window, if the prompt has as many."""
         return 2 * self.mean - self.mean // self.beta
 
     def kept(self, layer: int) -> Expression:
-        """Tokens of a prompt from 2 * mean tokens on that a layer keeps.
+        """Tokens that a layer keeps of a prompt of at least 2 * mean tokens.
 
         high - layer * floor((high - low) / (num_layers - 1)) + window, where high = min(widest, prompt - window) and
         low = 2 * mean - high.
@@ -42,9 +42,9 @@ class Budget(NamedTuple):
 
 
 def pyramid(budget: Budget, layer: int) -> SlotRule:
-    """What a layer keeps of a prompt of t tokens; nobody says where the prompt ends, so all are taken for it.
+    """What a layer keeps of t tokens, assuming all of them are prompt.
 
-    t below max_capacity_prompt, that below 2 * mean, and then what `Budget.kept` says.
+    t below max_capacity_prompt, max_capacity_prompt below 2 * mean, and then `Budget.kept`.
     """
     divided_from = max(2 * budget.mean, budget.max_capacity_prompt)
     alike = AtMost(PROMPT, budget.max_capacity_prompt)

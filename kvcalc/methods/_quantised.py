@@ -1,4 +1,4 @@
-"""The shared step of methods that keep fewer bits: what becomes of each tensor of keys or values."""
+"""Shared code of methods that keep fewer bits: the conversion of each tensor of keys or values."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ def quantised(
     every_token: bool = False,
     prompt_cut: PromptCut | None = None,
 ) -> Model:
-    """`model` with each tensor of keys or values of heads replaced by what `parts_of` makes of it.
+    """`model` with each tensor of keys or values of heads replaced by `parts_of` it.
 
-    every_token: only where attention keeps every token, of which a method may have chosen; windows stay as they are.
-    prompt_cut: where a layer's prompt is held as it is until its attention is done; otherwise tokens are quantised as
-    they are written.
-    Raises NotApplicableError where there is none.
+    every_token: only for attention that keeps every token, possibly reduced by a method; windows stay unchanged.
+    prompt_cut: if a layer's prompt stays unquantised until its attention is done; otherwise tokens are quantised when
+    written. Raises NotApplicableError if there is none.
     """
 
     def apply_to(tensors: Tensors, group: LayerGroup) -> Tensors:
@@ -63,7 +62,7 @@ def heads_and_width(tensor: CacheTensor) -> tuple[Dim, Dim]:
 
 
 def whole_groups(name: str, tensor: CacheTensor, group_size: int, field: str = "group_size") -> None:
-    """Raises InvalidValueError where a head's width is no multiple of the group."""
+    """Raises InvalidValueError if a head's width is not a multiple of the group."""
     width = tensor.dims[-1]
     if width.size % group_size:
         fitting = next(size for size in range(min(group_size, width.size), 0, -1) if width.size % size == 0)
@@ -86,7 +85,7 @@ def one_of_bits(bits: object, field: str, choices: tuple[int, ...]) -> int:
 
 
 def _is_quantised(tensor: CacheTensor, group: LayerGroup, *, every_token: bool) -> bool:
-    """Whether it holds keys or values of heads as the model made them; a method may have split the heads by name."""
+    """Whether it holds unmodified keys or values of heads; a method may have split the heads by name."""
     own = {own.name: own.slot_rule for own in group.own_tensors}
     kind = kind_of(tensor)
     is_kv = {"k", "v"} <= own.keys() and kind in ("k", "v") and tensor.name not in own.keys() - {"k", "v"}

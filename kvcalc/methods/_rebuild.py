@@ -1,4 +1,4 @@
-"""What if a model had been built with another attention: the shared steps of all architecture methods."""
+"""A model rebuilt with another attention: shared code of all architecture methods."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from kvcalc.model import Attention, LayerGroup, Model, facts
 from kvcalc.units import shown
 
 DEEPSEEK_RANKS = (512, 64)
-"""kv_lora_rank and qk_rope_head_dim of DeepSeek-V2, V3 and R1, for models that have no latent of their own."""
+"""kv_lora_rank and qk_rope_head_dim of DeepSeek-V2, V3 and R1, for models without a latent."""
 
 
 def rebuilt(model: Model, label: str, build: Callable[[TokenCache], TokenCache], note: str = "") -> Model:
-    """`model` with each layer's attention replaced by `build` of it, drafts' too; windows, chunks and states stay.
+    """`model` with each layer's attention, also of drafts, replaced by `build` of it; windows, chunks and states stay.
 
-    label: what it is now, such as GQA-16; note: a sentence that goes before the widths which the layers took.
-    Raises NotApplicableError where no layer caches tokens, or where a method before it changed what they keep.
+    label: of the new attention, such as GQA-16; note: precedes the widths of the new layers. Raises NotApplicableError
+    if no layer caches tokens, or an earlier method changed what they keep.
     """
     check_untouched(model, label)
     if not any(attention_parts(model)):
@@ -39,7 +39,7 @@ def rebuilt(model: Model, label: str, build: Callable[[TokenCache], TokenCache],
 
 
 def rebuilt_drafts(model: Model, label: str, keeps: TokenCache) -> tuple[LayerGroup, ...]:
-    """The layers of `model` that guess tokens ahead, each with keys and values of its own, as `keeps` has them."""
+    """The draft layers of `model`, each with its own keys and values, as in `keeps`."""
     return tuple(_rebuilt_group(group, label, lambda _: keeps) for group in model.draft_groups)
 
 
@@ -49,10 +49,10 @@ def attention_parts(model: Model) -> Iterator[TokenCache]:
 
 
 def only_attention(model: Model, label: str, why: str) -> TokenCache:
-    """The attention of a model whose layers are all alike and nothing else.
+    """The attention of a model with equal layers and nothing else.
 
-    why: what `label` does that wants it, for the message. Raises NotApplicableError where layers differ, have no keys
-    and values of tokens, or another part beside them.
+    why: the reason for requiring it, for the message. Raises NotApplicableError if layers differ, have no keys and
+    values of tokens, or have another part.
     """
     (group, *others) = model.groups
     (part, *beside) = group.parts
@@ -65,7 +65,7 @@ def only_attention(model: Model, label: str, why: str) -> TokenCache:
 
 
 def check_untouched(model: Model, label: str) -> None:
-    """Raises NotApplicableError where a method changed what layers keep: other layers in their place would undo it."""
+    """Raises NotApplicableError if a method changed what layers keep: replacing the layers would undo it."""
     for group in model.groups:
         if not group.is_as_built:
             raise NotApplicableError(
@@ -75,7 +75,7 @@ def check_untouched(model: Model, label: str) -> None:
 
 
 def origins_of(parts: Iterable[Attention], group: LayerGroup, label: str) -> dict[str, object]:
-    """Where each fact of `parts` came from, which take the place of those of `group`: its source, or `label`."""
+    """The source of each fact of `parts`, which replace those of `group`: its origin, or `label`."""
     kept = group.facts
     return {
         name: group.origins.get(name, "") if kept.get(name) == value else f"as {label}"
@@ -85,13 +85,13 @@ def origins_of(parts: Iterable[Attention], group: LayerGroup, label: str) -> dic
 
 
 def own_kv_heads(attention: TokenCache) -> int:
-    """KV heads of a layer; one for each query head where it has none, as in MLA."""
+    """KV heads of a layer; one per query head if it has none, as in MLA."""
     heads: int = facts(attention).get("num_kv_heads", attention.num_query_heads)
     return heads
 
 
 def no_argument(name: str, argument: str) -> dict[str, int]:
-    """Keyword arguments of a method that takes none. Raises InvalidValueError where something follows the colon."""
+    """Keyword arguments of a method without any. Raises InvalidValueError if something follows the colon."""
     if argument:
         raise InvalidValueError(
             f"attention {name} takes no argument, not {shown(argument)}", help=f"write {name} without an argument"
@@ -100,7 +100,7 @@ def no_argument(name: str, argument: str) -> dict[str, int]:
 
 
 def parse_ranks(name: str, argument: str) -> dict[str, int]:
-    """`512+64` as kv_lora_rank and qk_rope_head_dim; empty where nothing follows the colon."""
+    """`512+64` as kv_lora_rank and qk_rope_head_dim; empty if nothing follows the colon."""
     if not argument:
         return {}
     rank, plus, rope = argument.partition("+")

@@ -1,4 +1,4 @@
-"""The shared step of methods that drop tokens: other slot rules for what the heads of a layer keep of each token."""
+"""Shared code of methods that drop tokens: new slot rules for the heads of a layer."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from kvcalc.units import positive_int
 
 
 class Share(NamedTuple):
-    """KV heads of a layer that keep their tokens by one rule.
+    """KV heads of a layer with a common rule.
 
-    heads: how many; None: all of them. suffix: what their tensors are called by after k and v. storage: slots of the
-    memory behind them, where the code keeps a view of more.
+    heads: their number; None: all. suffix: of their tensors' names, after k and v. storage: slots of the underlying
+    memory, if the code keeps a view of more.
     """
 
     rule: SlotRule
@@ -33,9 +33,9 @@ class Share(NamedTuple):
 
 Shares = tuple[Share, ...]
 SharesOf = Callable[[int, GroupedQueryAttention], Shares]
-"""Shares of the KV heads of a layer, by its index and its attention; EVERY_TOKEN leaves heads as they are."""
+"""Shares of the KV heads of a layer, by its index and its attention; EVERY_TOKEN leaves heads unchanged."""
 State = Callable[[GroupedQueryAttention, Shares], tuple[CacheTensor, ...]]
-"""What a layer keeps beside its tokens, by its attention and the shares of its heads."""
+"""What a layer keeps in addition to its tokens, by its attention and the shares of its heads."""
 
 
 def selected(
@@ -47,14 +47,13 @@ def selected(
     gqa_support: bool = True,
     prompt_cut: PromptCut | None = None,
 ) -> Model:
-    """`model` with `name` deciding which tokens its full-attention layers keep.
+    """`model` with `name` selecting the tokens that its full-attention layers keep.
 
-    Windows and states stay as they are: they forget by themselves. So does what stands beside keys and values, such as
-    the keys of an indexer, which has to look for every token. shares_of: one rule for all heads of all layers, or the
-    shares of each layer's. gqa_support: False for code that repeats the keys and values for all query heads before it
-    caches them. prompt_cut: when the prompt is cut, where it is cached whole.
-    Raises NotApplicableError where no layer keeps keys and values of every token, where one is no plain attention, or
-    where a method before it packed tokens together.
+    Windows and states stay unchanged, and so do other parts, such as the keys of an indexer, which searches every
+    token. shares_of: one rule for all heads of all layers, or the shares per layer. gqa_support: False for code that
+    repeats keys and values for all query heads before caching. prompt_cut: when the prompt is cut, if it is first
+    cached whole. Raises NotApplicableError if no layer keeps keys and values of every token, one is not plain
+    attention, or an earlier method packed tokens together.
     """
     check_unpacked(model, name)
     of_layer: SharesOf = shares_of if callable(shares_of) else lambda _layer, _attention: (Share(shares_of),)
@@ -76,9 +75,9 @@ def selected(
 
 
 def with_tokens(model: Model, name: str) -> list[tuple[LayerGroup, GroupedQueryAttention | None]]:
-    """Groups of a model, each with the attention of its layers where they keep every token, else None.
+    """Groups of a model, each with its layers' attention if they keep every token, else None.
 
-    Raises NotApplicableError where no layer does, or one that does has no heads of keys and values.
+    Raises NotApplicableError if no layer does, or one of them has no heads of keys and values.
     """
     attends = [any(tensor.slot_rule == EVERY_TOKEN for tensor in group.tensors) for group in model.groups]
     if not any(attends):
@@ -94,9 +93,9 @@ def with_tokens(model: Model, name: str) -> list[tuple[LayerGroup, GroupedQueryA
 
 
 def check_unpacked(model: Model, name: str) -> None:
-    """Raises NotApplicableError where a method before this one laid tokens out together: several to a word, or waiting.
+    """Raises NotApplicableError if an earlier method stores tokens together: several per word, or pending.
 
-    Fewer of them would be left, and what they were packed into would stay as large as it was.
+    Dropping tokens would not shrink their packed storage.
     """
     for group in model.groups:
         own = {tensor.name: tensor.slot_rule for tensor in group.own_tensors}
@@ -112,12 +111,12 @@ def check_unpacked(model: Model, name: str) -> None:
 
 
 def kind_of(tensor: CacheTensor) -> str:
-    """`k` or `v` for keys or values, whatever a method made of them, such as k_codes; else another word."""
+    """`k` or `v` for keys or values, even if changed by a method, such as k_codes; else another word."""
     return tensor.name.partition("_")[0]
 
 
 def attention_of(model: Model, group: LayerGroup, name: str) -> GroupedQueryAttention:
-    """Attention of a group's layers. Raises NotApplicableError where they have no heads of keys and values."""
+    """Attention of a group's layers. Raises NotApplicableError if they have no heads of keys and values."""
     for part in group.parts:
         if isinstance(part, GroupedQueryAttention):
             return part
@@ -127,13 +126,13 @@ def attention_of(model: Model, group: LayerGroup, name: str) -> GroupedQueryAtte
     )
 
 
-# ---- parameters that several methods have
+# ---- parameters of several methods
 
 _SHARE = "compression_ratio is a share of the prompt"
 
 
 def ratio_of(value: float | Fraction, field: str, *, most: Fraction | int = 1) -> Fraction:
-    """A share that stays, as it was written, exact. Raises InvalidValueError for one not above 0, or above `most`."""
+    """A share to keep, exactly as written. Raises InvalidValueError unless it is above 0 and at most `most`."""
     ratio = Fraction(str(value))
     if 0 < ratio <= most:
         return ratio
@@ -145,7 +144,7 @@ def ratio_of(value: float | Fraction, field: str, *, most: Fraction | int = 1) -
 
 
 def compression_of(value: float | Fraction) -> float:
-    """A share that goes, in floats. Raises InvalidValueError for a compression_ratio outside of 0 to 1."""
+    """A share to drop, as float. Raises InvalidValueError for a compression_ratio outside 0 to 1."""
     ratio = float(value)
     if 0 <= ratio < 1:
         return ratio
@@ -159,8 +158,8 @@ def compression_of(value: float | Fraction) -> float:
 def ratio_cut(compression_ratio: float | Fraction, prompt_tokens: int | None) -> SlotRule:
     """Rule of kvpress, which keeps max(1, int(n * (1 - compression_ratio))) of a prompt of n tokens, in floats.
 
-    Raises InvalidValueError for a ratio outside of 0 to 1, and where nobody says how long the prompt is: the float's
-    rounding has no other form.
+    Raises InvalidValueError for a ratio outside 0 to 1, and if the prompt length is unknown: the float's rounding
+    depends on it.
     Source: kvpress 0.5.5, ScorerPress.compress.
     """
     ratio = compression_of(compression_ratio)
@@ -169,9 +168,9 @@ def ratio_cut(compression_ratio: float | Fraction, prompt_tokens: int | None) ->
 
 
 def scored_prompt(prompt_tokens: int | None, window_size: int) -> int:
-    """Tokens of a prompt whose last `window_size` score those before them, as in the presses that keep a ratio.
+    """Tokens of a prompt whose last `window_size` score those before them, for presses that keep a ratio.
 
-    Raises InvalidValueError where nobody says them, and for a window that leaves none before it.
+    Raises InvalidValueError if they are unknown, and for a window that leaves none before it.
     Source: kvpress 0.5.5, SnapKVPress.score, which asserts it.
     """
     prompt = known_prompt(prompt_tokens, _SHARE)
@@ -185,23 +184,22 @@ def scored_prompt(prompt_tokens: int | None, window_size: int) -> int:
 
 
 def known_prompt(prompt_tokens: int | None, why: str) -> int:
-    """Tokens of the prompt. Raises InvalidValueError where nobody says them, with why they are asked for."""
+    """Tokens of the prompt. Raises InvalidValueError if they are unknown, with why they are needed."""
     if prompt_tokens is None:
         raise InvalidValueError(f"{why}, whose length is unknown", field="prompt_tokens", help="add prompt_tokens=8000")
     return positive_int(prompt_tokens, "prompt_tokens")
 
 
 def cut_to(limit: int, prompt_tokens: int | None) -> SlotRule:
-    """Rule of a prompt that is cut once. Raises InvalidValueError for a prompt_tokens that is no count."""
+    """Rule of a prompt that is cut once. Raises InvalidValueError for a prompt_tokens that is not a count."""
     return cut_prompt(limit, None if prompt_tokens is None else positive_int(prompt_tokens, "prompt_tokens"))
 
 
 def budget_of(ratios: Mapping[str, float | Fraction], prompt_tokens: int | None, words: str) -> SlotRule:
-    """Rule of a budget that is shares of the prompt, int(ratio * n) each in floats, as the authors' code has them.
+    """Rule of a budget of shares of the prompt, int(ratio * n) each in floats, as in the authors' code.
 
-    ratios: by the name of their parameter. Once the prompt has ended the budget stands: a token comes, another goes.
-    Without prompt_tokens all tokens are the prompt, and shares are exact. Raises InvalidValueError for a ratio outside
-    of 0 to 1.
+    ratios: by parameter name. After the prompt the budget is fixed: each new token replaces one. Without prompt_tokens
+    all tokens are the prompt, and shares are exact. Raises InvalidValueError for a ratio outside 0 to 1.
     """
     shares = [ratio_of(ratio, field) for field, ratio in ratios.items()]
     if prompt_tokens is None:
@@ -211,7 +209,7 @@ def budget_of(ratios: Mapping[str, float | Fraction], prompt_tokens: int | None,
 
 
 def window_below(window_size: int, capacity: int, capacity_field: str) -> None:
-    """Raises InvalidValueError for a window that is not smaller than the capacity that holds it."""
+    """Raises InvalidValueError for a window that is not smaller than its capacity."""
     positive_int(capacity, capacity_field)
     if positive_int(window_size, "window_size") >= capacity:
         raise InvalidValueError(
@@ -222,7 +220,7 @@ def window_below(window_size: int, capacity: int, capacity_field: str) -> None:
 
 
 def for_each_layer(model: Model, values: Sequence[int], field: str) -> Sequence[int]:
-    """One value for each layer, of one for all or a list of them; empty where there is none."""
+    """One value per layer, from one for all or a list; empty if there is none."""
     if len(values) not in (0, 1, model.num_layers):
         raise InvalidValueError(
             f"{field} has {len(values)} numbers, but {model.name} has {model.num_layers} layers",
@@ -236,7 +234,7 @@ def for_each_layer(model: Model, values: Sequence[int], field: str) -> Sequence[
 
 
 def _remarks(groups: Iterable[LayerGroup]) -> tuple[str, ...]:
-    """What a reader must know of a prompt that is cut once, where nobody said where it ends."""
+    """A note on a prompt that is cut once, if its length is unknown."""
     rules = {tensor.slot_rule for group in groups for tensor in group.tensors}
     if not any(rule.takes_all_for_prompt for rule in rules):
         return ()
@@ -250,7 +248,7 @@ def _shares(shares_of: SharesOf, attention: GroupedQueryAttention, layer: int) -
 def _split(
     group: LayerGroup, shares_of: Callable[[int], Shares], state: Callable[[Shares], tuple[CacheTensor, ...]]
 ) -> list[LayerGroup]:
-    """The group, split into those of its layers whose heads keep alike."""
+    """The group, split into layers whose heads keep the same."""
     layers: dict[Shares, list[int]] = {}
     for layer in group.layers:
         layers.setdefault(shares_of(layer), []).append(layer)
@@ -266,7 +264,7 @@ def _split(
 
 
 def _shared(tensor: CacheTensor, shares: Shares) -> Iterable[CacheTensor]:
-    """Keys or values of every token, share by share of their heads; other tensors as they are."""
+    """Keys or values of every token, by share of their heads; other tensors unchanged."""
     if kind_of(tensor) not in ("k", "v") or tensor.slot_rule != EVERY_TOKEN:
         yield tensor
         return

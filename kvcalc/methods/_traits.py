@@ -1,4 +1,4 @@
-"""What users ask of a method before they read its paper."""
+"""Key facts of a method, before reading its paper."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ LAYER_BY_LAYER = "In prefill the current layer holds the full prompt; earlier la
 
 
 class Traits(NamedTuple):
-    """What a method is, and what it asks for: all that `kvcalc methods` prints of it, but for the defaults.
+    """The description of a method: everything `kvcalc methods` prints, except the defaults.
 
-    kind: architecture (another model), selection (tokens are dropped), merged (the model learned which of its tokens
-    share a slot, or lose theirs) or quantised (fewer bits for each).
-    title: one line. source: the paper. formula: how much stays, a line with its unit.
-    parameters: the meaning of each parameter of `apply`. remarks: what else a user should know, a paragraph each:
-    symbols of the formula, state, where the defaults come from, what prefill takes, what is refused.
+    kind: architecture (another model), selection (tokens are dropped), merged (the model learned which tokens share a
+    slot or are dropped) or quantised (fewer bits for each).
+    title: one line. source: the paper. formula: how much is kept, with its unit.
+    parameters: the meaning of each parameter of `apply`. remarks: a paragraph each: symbols of the formula, state,
+    source of the defaults, memory in prefill, what is refused.
     flash_attention: works without attention weights.
-    retraining: needs a model trained for it. per_head_paging: keeps other tokens, or more of them, in one head than in
-    another, which a block table for the whole layer cannot free.
-    step_copy: what the authors' code writes anew in each step, of one layer at a time: nothing, what the layer keeps
-    (KEPT: by torch.cat or a gather), or all that it would without the method (WHOLE: dequantised).
-    caveat: where that code stores more than the paper counts.
-    parse: reads a shorter form of the arguments, such as that of gqa:16; None where there is none.
+    retraining: needs a model trained for it. per_head_paging: keeps different tokens per head, which a block table for
+    the whole layer cannot free.
+    step_copy: what the authors' code rewrites in each step, one layer at a time: nothing, what the layer keeps (KEPT:
+    by torch.cat or a gather), or everything as without the method (WHOLE: dequantised).
+    caveat: if that code stores more than the paper counts.
+    parse: reads a shorter form of the arguments, such as that of gqa:16; None if there is none.
     """
 
     kind: str

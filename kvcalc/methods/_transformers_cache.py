@@ -1,4 +1,4 @@
-"""What the quantised caches of transformers have in common: a prompt is quantised at once, then tokens wait together.
+"""Shared code of transformers' quantised caches: a prompt is quantised at once, later tokens in batches.
 
 Established with transformers 5.2 (cache_utils.py, QuantizedLayer), optimum-quanto 0.2.7 and hqq 0.2.8.
 """
@@ -21,9 +21,9 @@ from kvcalc.units import positive_int, shown
 class GroupedCache:
     """A cache of transformers that quantises in groups.
 
-    name: its backend. codes: how codes are packed. q_group_size, residual_length, prompt_tokens: as in `apply`.
+    name: its backend. codes: packing of codes. q_group_size, residual_length, prompt_tokens: as in `apply`.
     axes: of keys and of values, each one of `axis_choices`.
-    rows_axis: the axis on which codes of several groups share a row of words; on the other each group has its own.
+    rows_axis: the axis on which codes of several groups share a row of words; on the other each group has its own row.
     """
 
     name: str
@@ -66,14 +66,14 @@ class GroupedCache:
         return changed if self.prompt_tokens is not None else replace(changed, notes=(*changed.notes, note))
 
     def check(self, tensor: CacheTensor, *, rows: bool) -> None:
-        """Raises InvalidValueError where the backend cannot group or pack keys or values of this shape."""
+        """Raises InvalidValueError if the backend cannot group or pack keys or values of this shape."""
 
     def check_lengths(self, per_token: int, multiple_of: int, what: str) -> None:
-        """Raises InvalidValueError where a length that is quantised has no multiple of so many of `what`."""
+        """Raises InvalidValueError if a quantised length of `what` is not a multiple of the required number."""
         for field, tokens in (("prompt_tokens", self.prompt_tokens), ("residual_length", self.residual_length)):
             if tokens is not None and tokens * per_token % multiple_of:
                 raise InvalidValueError(
-                    f"{self.name} cannot quantise {field} ({tokens:,}) of one sequence: {what}, {per_token:,} for each "
+                    f"{self.name} cannot quantise {field} ({tokens:,}) of one sequence: {what}, {per_token:,} per "
                     f"token, must be a multiple of {multiple_of:,}",
                     field=field,
                     help=f"write {field}={-(-tokens // multiple_of) * multiple_of}, or another axis",
@@ -82,8 +82,8 @@ class GroupedCache:
     def _parts(self, tensor: CacheTensor) -> tuple[CacheTensor, ...]:
         if tensor.elements_per_slot % self.q_group_size:
             raise InvalidValueError(
-                f"{self.name} cannot group the {tensor.elements_per_slot:,} elements that a token has in {tensor.name} "
-                f"by q_group_size ({self.q_group_size:,})",
+                f"{self.name} cannot group the {tensor.elements_per_slot:,} elements per token in {tensor.name} by "
+                f"q_group_size ({self.q_group_size:,})",
                 field="q_group_size",
                 help="use a q_group_size that divides them",
             )

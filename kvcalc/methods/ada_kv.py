@@ -1,4 +1,4 @@
-"""Ada-KV: SnapKV whose budget goes to the heads of a layer as their best tokens fall."""
+"""Ada-KV: SnapKV with the budget divided among a layer's heads by where the best tokens are."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ TRAITS = Traits(
     ),
     parameters={
         "base_capacity": "tokens of a head on average, the window included",
-        "window_size": "w, the prompt's last tokens, which choose the others",
-        "floor_alpha": "share of b that every head is guaranteed",
-        "pyramid": "true divides b over the layers as PyramidKV does; prompt_tokens then matters",
-        "head_counts": "c_i of the h heads, for all layers or layer by layer; without it each has b",
+        "window_size": "w, the prompt's last tokens, which select the others",
+        "floor_alpha": "share of b guaranteed to every head",
+        "pyramid": "true divides b over the layers as in PyramidKV; prompt_tokens then matters",
+        "head_counts": "c_i of the h heads, for all layers or per layer; default: b each",
         "compression_ratio": (
-            "what kvpress masks of the prompt, which saves nothing: h * (n - max(1, int(n * (1 - ratio)))) entries of "
-            "three int64 indices"
+            "share that kvpress masks of the prompt, which saves no memory: h * (n - max(1, int(n * (1 - ratio)))) "
+            "entries of three int64 indices"
         ),
         "prompt_tokens": PROMPT_END,
         "gqa_support": QUERY_HEADS,
     },
     remarks=(
         (
-            "With w = window_size, b = base_capacity - w and c_i of the layer's h * b best tokens in head i, which add "
-            "up to it. A prompt with fewer than b tokens before the window stays whole."
+            "With w = window_size, b = base_capacity - w and c_i the number of the layer's h * b best tokens in head "
+            "i. A prompt with fewer than b tokens before the window stays complete."
         ),
         "State: 7 int32 vectors, 7 h + 3 numbers.",
         "Defaults are those of the authors' script.",
@@ -64,9 +64,9 @@ TRAITS = Traits(
     step_copy=KEPT,
 )
 _BETA = 20
-"""How much less the top layer of the pyramid keeps, as the authors' code has it."""
+"""How much less the top layer of the pyramid keeps, as in the authors' code."""
 _VECTORS, _ENDS = 7, 3
-"""Vectors of metadata with a number for each head, and how many of them have one more at their end."""
+"""Number of metadata vectors with one entry per head, and of those with an additional one."""
 
 
 def apply(  # each is a parameter of the authors' code or of kvpress
@@ -80,10 +80,10 @@ def apply(  # each is a parameter of the authors' code or of kvpress
     prompt_tokens: int | None = None,
     gqa_support: bool = True,
 ) -> Model:
-    """`model` with the prompt cut as Ada-KV divides it over heads.
+    """`model` with the prompt cut per head as in Ada-KV.
 
     Raises InvalidValueError for a window that is not smaller than the capacity or, by a ratio, than the prompt, for
-    counts that are not the layer's budget, and where the pyramid or counts want a prompt_tokens.
+    counts that do not match the layer's budget, and if the pyramid or counts need prompt_tokens.
     """
     alpha = _alpha(floor_alpha)
     if compression_ratio is not None:
@@ -107,7 +107,7 @@ def apply(  # each is a parameter of the authors' code or of kvpress
 
 
 class _Layers(NamedTuple):
-    """What decides how many tokens the heads of a layer keep."""
+    """The number of tokens that the heads of a layer keep."""
 
     budget: Budget
     alpha: float
@@ -116,7 +116,7 @@ class _Layers(NamedTuple):
     prompt: int | None
 
     def shares(self, layer: int, heads: int) -> Shares:
-        """Heads that keep as many tokens, together, in the order of the first of each."""
+        """Heads grouped by the number of tokens they keep, in order of first occurrence."""
         base = self._base(layer)
         counts = self._counts(layer, heads, base)
         if self.prompt is not None and base > self.prompt - self.budget.window_size:
@@ -132,17 +132,17 @@ class _Layers(NamedTuple):
         )
 
     def _base(self, layer: int) -> int:
-        """Tokens of a head in the mean beside the window."""
+        """Mean tokens of a head, without the window."""
         if not self.pyramid or self.prompt is None:
             return self.budget.mean
         return self.budget.kept(layer).slots(self.prompt) - self.budget.window_size
 
     def _limit(self, base: int, count: int) -> int:
-        """Rounded as the authors' code does, in floats and half to even."""
+        """Rounded as in the authors' code, in floats and half to even."""
         return round(count * (1 - self.alpha) + int(base * self.alpha)) + self.budget.window_size
 
     def _counts(self, layer: int, heads: int, base: int) -> Sequence[int]:
-        """How many of the layer's best tokens fell to each head."""
+        """Number of the layer's best tokens per head."""
         if not self.head_counts or self.prompt is None:
             return [base] * heads
         given = self.head_counts
@@ -150,17 +150,17 @@ class _Layers(NamedTuple):
             raise InvalidValueError(
                 f"head_counts has {len(given)} numbers, but a layer has {heads} heads",
                 field="head_counts",
-                help=f"give {heads} numbers, or {heads} for each of the {self.budget.num_layers} layers",
+                help=f"give {heads} numbers, or {heads} per layer for {self.budget.num_layers} layers",
             )
         counts = given if len(given) == heads else given[layer * heads : (layer + 1) * heads]
         most = max(0, self.prompt - self.budget.window_size)
         wanted = heads * min(base, most)
         if sum(counts) != wanted or max(counts) > most:
             raise InvalidValueError(
-                f"head_counts of layer {layer} are {sum(counts):,} tokens with {max(counts):,} in one head, and its "
+                f"head_counts of layer {layer} have {sum(counts):,} tokens with {max(counts):,} in one head, but its "
                 f"budget is {wanted:,} with at most {most:,} in one",
                 field="head_counts",
-                help=f"an even split has {wanted // heads:,} in each",
+                help=f"an even split has {wanted // heads:,} per head",
             )
         return counts
 
@@ -179,7 +179,7 @@ def _heads(attention: GroupedQueryAttention, *, gqa_support: bool) -> int:
 
 
 def _metadata(attention: GroupedQueryAttention, *, gqa_support: bool) -> tuple[CacheTensor, ...]:
-    """head_lens, cu_headlens, cu_klen, layer_qlens, cu_qlen, cu_offset and cu_head_offset; three have an end, too."""
+    """head_lens, cu_headlens, cu_klen, layer_qlens, cu_qlen, cu_offset and cu_head_offset; three also have an end."""
     heads = Dim("num_kv_heads" if gqa_support else "num_query_heads", _heads(attention, gqa_support=gqa_support))
     return (
         CacheTensor("metadata", (Dim("vectors", _VECTORS), heads), once(), INT32, quantizable=False),

@@ -20,7 +20,7 @@ TRAITS = Traits(
     },
     remarks=(
         "Layers changed by an earlier method keep its result.",
-        "Models whose layers differ are refused: neighbours then have nothing to share.",
+        "Models whose layers differ are refused: neighbours then cannot share.",
     ),
     retraining=True,
     caveat="a pipeline stage that begins inside a sharing group needs a copy",
@@ -30,8 +30,8 @@ TRAITS = Traits(
 def apply(model: Model, sharing_factor: int = 2) -> Model:
     """`model` with keys and values only in the first of each sharing_factor neighbouring layers.
 
-    Raises NotApplicableError where layers differ, since neighbours then have nothing to share, or where something else
-    stands beside attention, of which the paper does not speak.
+    Raises NotApplicableError if layers differ, since neighbours then cannot share, or have parts other than attention,
+    which the paper does not cover.
     """
     positive_int(sharing_factor, "sharing_factor")
     only_attention(model, "CLA", "shares one kind of cache among all layers")

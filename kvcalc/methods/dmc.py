@@ -1,4 +1,4 @@
-"""DMC: each head learned to merge a token into its last slot, or to give it a slot of its own."""
+"""DMC: each head learned to merge a token into its last slot, or to give it a new slot."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from kvcalc.units import positive_int
 
 TRAITS = Traits(
     MERGED,
-    "a token is merged into the last slot of a head, or has its own",
+    "a token is merged into a head's last slot, or gets its own",
     source="Nawrot et al. 2024, arXiv 2403.09636; NVIDIA/Megatron-LM, branch dmc",
     formula="Slots per head: N * ceil((ceil(t / dmc_cr) + 1) / N), N = dmc_paged_block_size; a block from the start.",
     parameters={
         "dmc_cr": "tokens merged into a slot on average, from 1 to 64 in quarters",
-        "dmc_window_size": "w, the newest tokens that a merged slot goes back to",
-        "dmc_paged_block_size": "tokens of a block",
+        "dmc_window_size": "w, the newest tokens that a merge can reach",
+        "dmc_paged_block_size": "tokens per block",
         "max_len": "tokens that the block table has room for, if there are fewer",
         "head_cr": "ratios of a layer's KV heads if they differ, written 2+4+8+8, instead of dmc_cr",
     },
@@ -38,7 +38,7 @@ TRAITS = Traits(
             "of slots."
         ),
         "Defaults are those of the authors' branch.",
-        "A prompt is read token by token, so it is never held completely.",
+        "A prompt is processed token by token, so it is never held completely.",
     ),
     retraining=True,
     per_head_paging=True,
@@ -47,7 +47,7 @@ TRAITS = Traits(
 )
 
 
-def apply(  # each is a parameter of the authors' code, or says what the heads learned
+def apply(  # parameters of the authors' code, or of what the heads learned
     model: Model,
     dmc_cr: float | Fraction = 4.0,
     dmc_window_size: int = 12,
@@ -55,9 +55,9 @@ def apply(  # each is a parameter of the authors' code, or says what the heads l
     max_len: int | None = None,
     head_cr: Sequence[int] = (),
 ) -> Model:
-    """`model` with the tokens of each head merged as dynamic memory compression learned to.
+    """`model` with the tokens of each head merged by dynamic memory compression.
 
-    Raises InvalidValueError for a ratio that is not from 1 to 64 in quarters, or a list that is not one for each head.
+    Raises InvalidValueError for a ratio that is not from 1 to 64 in quarters, or a list with another number of heads.
     """
     size = positive_int(dmc_paged_block_size, "dmc_paged_block_size")
     slots = positive_int(dmc_window_size, "dmc_window_size") + 1

@@ -1,4 +1,4 @@
-"""DMS: each head learned which tokens it drops once they leave the window."""
+"""DMS: each head learned which tokens to drop once they leave the window."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ TRAITS = Traits(
     source="Łańcucki et al. 2025, arXiv 2506.05345; NVIDIA/Model-Optimizer, experimental/dms",
     formula="Tokens kept per head: s = min(t, w) + ceil(max(0, t - w) / dms_cr), w = dms_window_size.",
     parameters={
-        "dms_cr": "tokens before the window for each one kept, from 1 to 64 in quarters",
+        "dms_cr": "tokens before the window per kept one, from 1 to 64 in quarters",
         "dms_window_size": ("newest tokens, which are never dropped; the released model has one more than its config"),
-        "dms_paged_attention_block_size": "tokens of a block, fewer than the window has",
-        "dms_preallocate_for_tokens": "tokens that each head has room for from the start",
+        "dms_paged_attention_block_size": "tokens per block, fewer than the window",
+        "dms_preallocate_for_tokens": "tokens preallocated per head",
         "max_context_length": "tokens that the block table has room for, if there are fewer",
         "head_cr": "ratios of a layer's KV heads if they differ, written 2+4+8+8, instead of dms_cr",
         "mask_only": (
             "true as in kvpress: all tokens stay and no memory is saved; a threshold decides how many are masked, at "
-            "24 bytes each that are not counted here"
+            "24 bytes each, not counted here"
         ),
     },
     remarks=(
@@ -48,7 +48,7 @@ TRAITS = Traits(
             "block table of ceil(t / N) + 1 entries, or of max_context_length and one."
         ),
         "Defaults are those of the authors' config.",
-        "A prompt is read in chunks, of which only the window is held completely.",
+        "A prompt is processed in chunks; only the window is held completely.",
     ),
     retraining=True,
     per_head_paging=True,
@@ -57,7 +57,7 @@ TRAITS = Traits(
 )
 
 
-def apply(  # each is a parameter of the authors' code, or says what the heads learned
+def apply(  # parameters of the authors' code, or of what the heads learned
     model: Model,
     dms_cr: float | Fraction = 8.0,
     dms_window_size: int = 512,
@@ -69,8 +69,8 @@ def apply(  # each is a parameter of the authors' code, or says what the heads l
 ) -> Model:
     """`model` with the tokens that each head keeps after dynamic memory sparsification.
 
-    Raises InvalidValueError for a ratio that is not from 1 to 64 in quarters, a list that is not one for each head, or
-    a window that is not larger than a block, which the authors' code asserts.
+    Raises InvalidValueError for a ratio that is not from 1 to 64 in quarters, a list with another number of heads, or a
+    window that is not larger than a block, as the authors' code asserts.
     """
     window, size = positive_int(dms_window_size, "dms_window_size"), dms_paged_attention_block_size
     if mask_only:
@@ -79,7 +79,7 @@ def apply(  # each is a parameter of the authors' code, or says what the heads l
         raise InvalidValueError(
             f"dms_window_size ({window:,}) is not larger than dms_paged_attention_block_size ({size:,})",
             field="dms_window_size",
-            help=f"give a window above {size:,}, or smaller blocks",
+            help=f"use a window above {size:,}, or smaller blocks",
         )
     least = -(-positive_int(dms_preallocate_for_tokens, "dms_preallocate_for_tokens") // size)
     longest = -(-positive_int(max_context_length, "max_context_length") // size) + 1 if max_context_length else 0

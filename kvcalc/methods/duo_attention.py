@@ -26,7 +26,7 @@ TRAITS = Traits(
     ),
     parameters={
         "retrieval_heads": (
-            "f of each layer, written 4+2+0+..., or one number for all; without it half of the heads of each layer"
+            "f of each layer, written 4+2+0+..., or one number for all; default: half of each layer's heads"
         ),
         "sink_size": "first tokens that every head keeps",
         "recent_size": "newest tokens that every head keeps",
@@ -38,8 +38,8 @@ TRAITS = Traits(
     },
     remarks=(
         (
-            "Half of the heads is what the evaluation's sparsity of 0.5 comes to on average; sinks and window are "
-            "those of the evaluation scripts."
+            "Half of the heads is the average of the evaluation's sparsity of 0.5; sinks and window are those of the "
+            "evaluation scripts."
         ),
     ),
     per_head_paging=True,
@@ -57,9 +57,9 @@ def apply(
     mask_only: bool = False,
     prompt_tokens: int | None = None,
 ) -> Model:
-    """`model` with every token in its retrieval heads only.
+    """`model` with every token only in its retrieval heads.
 
-    Raises InvalidValueError for more retrieval heads than there are, or for a list of another length.
+    Raises InvalidValueError for too many retrieval heads, or a list of another length.
     """
     budget = positive_int(sink_size, "sink_size") + positive_int(recent_size, "recent_size")
     each = for_each_layer(model, retrieval_heads, "retrieval_heads")
@@ -71,7 +71,7 @@ def apply(
             raise InvalidValueError(
                 f"layer {layer} has {attention.num_kv_heads} KV heads, but retrieval_heads is {heads}",
                 field="retrieval_heads",
-                help=f"give a number from 0 to {attention.num_kv_heads}",
+                help=f"use a number from 0 to {attention.num_kv_heads}",
             )
         return (Share(EVERY_TOKEN, heads), Share(streaming, attention.num_kv_heads - heads, _STREAMING))
 

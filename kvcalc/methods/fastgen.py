@@ -1,4 +1,4 @@
-"""FastGen: each head keeps only what its attention was seen to need."""
+"""FastGen: each head keeps only what its attention was found to need."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from kvcalc.units import positive_int, shown
 TRAITS = Traits(
     SELECTION,
     "per head: special tokens, punctuation, frequent, local, or everything",
-    source="Ge et al. 2023, arXiv 2310.01801; no code of the authors",
+    source="Ge et al. 2023, arXiv 2310.01801; no published code",
     formula=(
         "Tokens kept per head: min(t, special_tokens + ceil(r * t)), where r adds up the ratios of the head's policy."
     ),
     parameters={
         "heads_per_policy": (
-            "KV heads of a layer with each of the five policies, written 0+4+8+16+4; without it all heads are full"
+            "KV heads of a layer with each of the five policies, written 0+4+8+16+4; default: all heads full"
         ),
         "special_tokens": "fewer than 5 in the paper",
         "punctuation_ratio": "about a tenth of English",
@@ -44,8 +44,8 @@ TRAITS = Traits(
         "State: a float32 sum of attention for each kept token of the frequent and the local heads.",
         (
             "The paper's profiling determines heads_per_policy by the share of attention they recover, separately for "
-            "each model and prompt. Heads fall back to full: no memory is saved without a measurement. (Of Llama 1, "
-            "Table 1 prunes 17 % to 57 % of the cache at the qualities that it compares.)"
+            "each model and prompt. Heads fall back to full: no memory is saved without a measurement. (For Llama 1, "
+            "Table 1 prunes 17% to 57% of the cache at the compared qualities.)"
         ),
         (
             "Frequent tokens are counted among those not kept for another reason, and local ones among the rest, so "
@@ -56,13 +56,13 @@ TRAITS = Traits(
     flash_attention=False,
     per_head_paging=True,
     caveat="each head's policy is profiled for each prompt; heads_per_policy sets the numbers. cold-compress, which "
-    "reproduces it, saves nothing",
+    "reproduces it, saves no memory",
 )
 POLICIES = ("special", "punctuation", "frequent", "local", "full")
-"""Policies of a head, each of which keeps what those before it do."""
+"""Policies of a head; each also keeps what those before it do."""
 _DECIMALS = 100
 SCORED = ("frequent", "local")
-"""Those that choose by attention summed up."""
+"""Policies that select by accumulated attention."""
 
 
 def apply(
@@ -75,7 +75,7 @@ def apply(
 ) -> Model:
     """`model` with the tokens that each head keeps by its FastGen policy.
 
-    Raises InvalidValueError for ratios that are more than 1 together, or heads that are not those of a layer.
+    Raises InvalidValueError for ratios above 1 in total, or heads that do not match a layer.
     """
     positive_int(special_tokens, "special_tokens")
     ratios = {
@@ -86,7 +86,7 @@ def apply(
     for field, ratio in ratios.items():
         if not 0 <= ratio <= 1 or _DECIMALS % ratio.denominator:
             raise InvalidValueError(
-                f"{field} must be from 0 to 1 with two decimals at most, not {shown(float(ratio))}",
+                f"{field} must be from 0 to 1 with at most two decimals, not {shown(float(ratio))}",
                 field=field,
                 help="write 0.3",
             )
@@ -117,7 +117,7 @@ def _shares(
             f"heads_per_policy has {len(number)} numbers, {sum(number):,} heads in total, but layer {layer} has "
             f"{heads:,} KV heads for {len(POLICIES)} policies",
             field="heads_per_policy",
-            help=f"the heads that are {', '.join(POLICIES)}: write heads_per_policy=0+0+0+0+{heads}",
+            help=f"heads in the order {', '.join(POLICIES)}: write heads_per_policy=0+0+0+0+{heads}",
         )
     chosen = (Share(rule, count, f"_{name}") for rule, count, name in zip(rules, number, POLICIES, strict=False))
     return (*chosen, Share(EVERY_TOKEN, number[-1]))

@@ -1,4 +1,4 @@
-"""GLA: two latents in the place of MLA's one, each for half of the heads, so that ranks can share them."""
+"""GLA: two latents instead of MLA's one, each for half of the heads, so that TP ranks can split them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ TRAITS = Traits(
     formula="Elements per token and layer: num_latent_heads * latent_head_dim + qk_rope_dim, GLA-2 by default.",
     parameters={
         "num_latent_heads": "latents (h_c in the paper), each for equally many query heads",
-        "latent_head_dim": "width of one (d_c); twice that of a value head, as in the authors' code",
-        "qk_rope_dim": "width of the one rotary key (d_R), which each tensor-parallel rank holds; half of a head",
+        "latent_head_dim": "width of one (d_c); default: twice that of a value head, as in the authors' code",
+        "qk_rope_dim": "width of the rotary key (d_R), held by each tensor-parallel rank; default: half of a head",
     },
     retraining=True,
     caveat="the kernel's example repeats the rotary key for each latent",
@@ -28,7 +28,7 @@ def apply(
 ) -> Model:
     """`model` with grouped latent attention in every layer that caches tokens.
 
-    Raises NotApplicableError where no layer caches tokens, InvalidValueError for latents that do not divide the query
+    Raises NotApplicableError if no layer caches tokens, InvalidValueError for latents that do not divide the query
     heads.
     """
 

@@ -28,7 +28,7 @@ TRAITS = Traits(
     parameters={
         "num_kv_heads": "KV heads of each layer, each for equally many query heads",
     },
-    remarks=("An MLA model takes head_dim = v_head_dim for keys and values, as published comparisons do.",),
+    remarks=("For an MLA model head_dim = v_head_dim for keys and values, as in published comparisons.",),
     retraining=True,
     parse=_parse,
 )
@@ -37,14 +37,14 @@ TRAITS = Traits(
 def apply(model: Model, num_kv_heads: int) -> Model:
     """`model` with `num_kv_heads` KV heads in every layer.
 
-    Raises InvalidValueError where the query heads are not a multiple of num_kv_heads.
+    Raises InvalidValueError if the query heads are not a multiple of num_kv_heads.
     """
     positive_int(num_kv_heads, "num_kv_heads")
     return rebuilt(model, f"GQA-{num_kv_heads}", lambda attention: with_kv_heads(attention, num_kv_heads))
 
 
 def with_kv_heads(attention: TokenCache, num_kv_heads: int) -> GroupedQueryAttention:
-    """Layer that looks as far back as `attention` and has `num_kv_heads` KV heads of its head widths."""
+    """Layer with the reach and head widths of `attention` and `num_kv_heads` KV heads."""
     key_width, value_width = attention.head_widths
     return GroupedQueryAttention(
         num_query_heads=attention.num_query_heads,

@@ -1,4 +1,4 @@
-"""GTA: key and value of a group are one tied state, beside one rotary key for all heads."""
+"""GTA: key and value of a group are one tied state, plus one rotary key for all heads."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from kvcalc.model import Model
 
 TRAITS = Traits(
     ARCHITECTURE,
-    "key and value tied in one state of each group",
+    "key and value tied in one state per group",
     source="Zadouri et al. 2025, arXiv 2505.21487; Dao-AILab/grouped-latent-attention",
     formula="Elements per token and layer: num_key_value_heads * head_dim + rope_dim.",
     parameters={
-        "num_key_value_heads": "groups; those that the model has, or one for each query head",
-        "rope_dim": "width of the rotary key, a part of head_dim; half of it, as in the paper",
+        "num_key_value_heads": "groups; default: the model's, or one per query head",
+        "rope_dim": "width of the rotary key, a part of head_dim; default: half of it, as in the paper",
         "repeat_rope": (
             "true for the released module, which caches num_key_value_heads * head_dim + num_query_heads * rope_dim"
         ),
     },
     retraining=True,
-    caveat="the released module caches the rotary key once for each query head: repeat_rope=true",
+    caveat="the released module caches the rotary key once per query head: repeat_rope=true",
 )
 
 
@@ -30,7 +30,7 @@ def apply(
 ) -> Model:
     """`model` with grouped tied attention in every layer that caches tokens.
 
-    Raises NotApplicableError where no layer caches tokens, InvalidValueError for groups that do not divide the query
+    Raises NotApplicableError if no layer caches tokens, InvalidValueError for groups that do not divide the query
     heads, or a rotary key wider than a head.
     """
 

@@ -1,4 +1,4 @@
-"""H2O: heavy hitters, the tokens with most attention summed up so far, and the newest ones."""
+"""H2O: heavy hitters, the tokens with the most accumulated attention, and the newest ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kvcalc.units import positive_int
 
 TRAITS = Traits(
     SELECTION,
-    "the tokens with most attention so far, and the newest",
+    "the tokens with the most accumulated attention, and the newest",
     source="Zhang et al. 2023, arXiv 2306.14048; FMInference/H2O, h2o_hf/utils_real_drop",
     formula="Tokens kept per head: min(t, hh_size + recent_size); one more within a step.",
     parameters={
@@ -29,7 +29,7 @@ TRAITS = Traits(
         "prompt_tokens": "tokens of the prompt, for compression_ratio",
     },
     remarks=(
-        "State: hh_score, one fp16 sum for each head and kept token, 1 / (2 d) of the keys and values of MHA.",
+        "State: hh_score, one fp16 sum per head and kept token, 1 / (2 d) of the keys and values of MHA.",
         "Defaults are those of the authors' class; their summarisation script has 1024 + 1024.",
         (
             "Models with GQA or MQA are refused: the authors' code sums the attention of each query head, and drops "
@@ -50,7 +50,7 @@ def apply(
     compression_ratio: float | Fraction | None = None,
     prompt_tokens: int | None = None,
 ) -> Model:
-    """`model` with its heavy hitters and newest tokens only.
+    """`model` with only its heavy hitters and newest tokens.
 
     Raises NotApplicableError for GQA and MQA: the authors' code sums the attention of each query head, and drops from
     as many heads of keys and values.
@@ -65,12 +65,12 @@ def apply(
 
 
 def heads_alike(model: Model, name: str) -> None:
-    """Raises NotApplicableError where query heads share heads of keys and values."""
+    """Raises NotApplicableError if query heads share heads of keys and values."""
     for group in model.groups:
         for part in group.parts:
             if isinstance(part, GroupedQueryAttention) and part.num_kv_heads != part.num_query_heads:
                 raise NotApplicableError(
-                    f"{name} drops tokens of each query head, and {model.name} has {part.num_kv_heads} KV heads for "
+                    f"{name} drops tokens of each query head, but {model.name} has {part.num_kv_heads} KV heads for "
                     f"{part.num_query_heads} query heads",
                     help="use it on a model with MHA, or rebuild it first: --attention mha",
                 )

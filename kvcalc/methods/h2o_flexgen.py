@@ -1,4 +1,4 @@
-"""H2O in FlexGen: the authors' offloading engine, which allocates its slots before the prompt comes."""
+"""H2O in FlexGen: the authors' offloading engine, which allocates its slots before the prompt."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from kvcalc.units import positive_int
 
 TRAITS = Traits(
     SELECTION,
-    "H2O in slots that are allocated at the start",
+    "H2O in slots allocated at the start",
     source="Zhang et al. 2023, arXiv 2306.14048; FMInference/H2O, h2o_flexgen",
     formula="Slots per head, with k = int(hh_ratio * n) of a prompt of n tokens: 2 k from the start to the end.",
     parameters={
-        "hh_ratio": "heavy hitters, and again as many of the newest tokens; at most 0.5",
+        "hh_ratio": "heavy hitters, and the same number of newest tokens; at most 0.5",
         "hh_all": (
-            "true cuts the prompt too; with false 2 k + gen_len - 1 slots are allocated, or n + gen_len - 1 where 2 k "
+            "true also cuts the prompt; with false 2 k + gen_len - 1 slots are allocated, or n + gen_len - 1 if 2 k "
             "is at least n"
         ),
-        "gen_len": "tokens to be generated",
+        "gen_len": "tokens to generate",
         "prompt_tokens": PROMPT_END,
     },
     remarks=(
-        "After the prompt 2 k - 1 of them hold a token. State: acc, one fp16 sum for each head and slot.",
+        "After the prompt 2 k - 1 of them hold a token. State: acc, one fp16 sum per head and slot.",
         "Defaults are those of the authors' command line.",
         "Models with GQA or MQA are refused.",
     ),
     flash_attention=False,
     per_head_paging=True,
-    caveat="hh_ratio counts for the heavy hitters and again for the newest tokens: 0.1 keeps 20 %",
+    caveat="hh_ratio counts for the heavy hitters and again for the newest tokens: 0.1 keeps 20%",
 )
 
 
@@ -48,9 +48,9 @@ def apply(
     gen_len: int = 32,
     prompt_tokens: int | None = None,
 ) -> Model:
-    """`model` with the slots that FlexGen's H2O allocates.
+    """`model` with the slots allocated by FlexGen's H2O.
 
-    Raises NotApplicableError for GQA and MQA, InvalidValueError for a ratio outside, or where hh_all=false wants
+    Raises NotApplicableError for GQA and MQA, InvalidValueError for an invalid ratio, or if hh_all=false needs
     prompt_tokens.
     """
     heads_alike(model, "H2O in FlexGen")

@@ -20,16 +20,16 @@ TRAITS = Traits(
     formula="Bytes of t quantised tokens, n = h d / g groups each: n t g nbits / 8 for the codes, and 2 e n t.",
     parameters={
         "nbits": "1, 2, 3, 4 or 8",
-        "axis_key": "1 groups neighbouring elements, 0 elements that are as far apart as there are groups",
+        "axis_key": "1 groups neighbouring elements, 0 elements strided by the number of groups",
         "axis_value": "the same for V",
-        "q_group_size": "elements of a group",
-        "residual_length": "tokens that are quantised together",
+        "q_group_size": "elements per group",
+        "residual_length": "tokens quantised together",
         "prompt_tokens": PROMPT_END,
     },
     remarks=(
         (
-            "h heads of width d, e bytes of an element of the model's dtype, g = q_group_size. 3 bits are packed by "
-            "ten into int32: ceil(n t / 10) rows of 4 g bytes on axis 1, ceil(g / 10) words of 4 bytes for each group "
+            "h heads of width d, e bytes of an element of the model's dtype, g = q_group_size. 3-bit codes are packed "
+            "in tens into int32: ceil(n t / 10) rows of 4 g bytes on axis 1, ceil(g / 10) words of 4 bytes per group "
             "on axis 0."
         ),
         (
@@ -41,7 +41,7 @@ TRAITS = Traits(
             "bits. Models with windows or states are refused, as in transformers."
         ),
     ),
-    caveat="scale and zero take the model's dtype, 3 bits take 3.2, and each step dequantises a whole layer",
+    caveat="scale and zero use the model's dtype, 3 bits take 3.2, and each step dequantises a whole layer",
     step_copy=WHOLE,
 )
 _BITS = (1, 2, 3, 4, 8)
@@ -50,7 +50,7 @@ _THREE_BITS = Dtype("int3", 10, 4, "ten in an int32")
 _STRIDED, _NEIGHBOURS = 0, 1
 
 
-def apply(  # each is a parameter of transformers' own
+def apply(  # parameters of transformers
     model: Model,
     *,
     nbits: int = 4,
@@ -62,9 +62,9 @@ def apply(  # each is a parameter of transformers' own
 ) -> Model:
     """`model` with K and V in the groups of HQQ's cache.
 
-    Raises InvalidValueError for other bits or axes, for groups that do not divide, and where hqq cannot pack: on axis 0
-    a group, on axis 1 the groups of one sequence's prompt must fill whole words, but for 3 bits. NotApplicableError for
-    a model with windows or states, which transformers refuses.
+    Raises InvalidValueError for other bits or axes, for groups that do not divide, and if hqq cannot pack: on axis 0 a
+    group, on axis 1 the groups of one sequence's prompt must fill whole words, except for 3 bits. NotApplicableError
+    for a model with windows or states, which transformers refuses.
     """
     bits = one_of_bits(nbits, "nbits", _BITS)
     codes = _THREE_BITS if bits == _THREE else int_codes(bits)
@@ -73,13 +73,13 @@ def apply(  # each is a parameter of transformers' own
     changed = cache.applied_to(model)
     if bits != _THREE or _NEIGHBOURS not in axes.values():
         return changed
-    note = "hqq 0.2.8 packs 3 bits on axis 1 and fails to unpack them: the first decoded token raises an error"
+    note = "hqq 0.2.8 packs 3 bits on axis 1 but fails to unpack them: the first decoded token raises an error"
     return replace(changed, notes=(*changed.notes, note))
 
 
 class _Hqq(GroupedCache):
     def check(self, tensor: CacheTensor, *, rows: bool) -> None:
-        """Words hold codes of as many rows as they have room for, and but for 3 bits none is filled up."""
+        """Words hold codes of as many rows as fit; except for 3 bits none is padded."""
         in_word = self.codes.block_elements
         if self.codes == _THREE_BITS:
             return

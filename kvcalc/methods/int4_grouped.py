@@ -15,11 +15,9 @@ from kvcalc.units import positive_int
 
 TRAITS = Traits(
     QUANTISED,
-    "4 bits in groups of channels, with a scale and a zero for each",
+    "4 bits in groups of channels, each with a scale and a zero",
     source="Sheng et al. 2023 (FlexGen), arXiv 2303.06865; FMInference/FlexLLMGen, compression.py",
-    formula=(
-        "Bytes per element: 0.5 + 4 / group_size, for two codes in a byte and one fp16 scale and zero for each group."
-    ),
+    formula=("Bytes per element: 0.5 + 4 / group_size, for two codes per byte and one fp16 scale and zero per group."),
     parameters={
         "group_size": "neighbouring channels of a head with a common scale and zero",
     },

@@ -1,4 +1,4 @@
-"""KIVI: keys quantised channel by channel, values token by token, and the newest tokens as they are."""
+"""KIVI: keys quantised per channel, values per token, and the newest tokens unquantised."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRAITS = Traits(
     parameters={
         "bits": "2 or 4, of K and V",
         "group_size": "g, tokens of a channel (K) or channels of a token (V) with a common scale and minimum",
-        "residual_length": "R, newest tokens that are not quantised; a multiple of group_size",
+        "residual_length": "R, newest unquantised tokens; a multiple of group_size",
         "k_bits": "bits of K, if different",
         "v_bits": "bits of V, if different",
     },
@@ -51,10 +51,10 @@ def apply(
     k_bits: int | None = None,
     v_bits: int | None = None,
 ) -> Model:
-    """`model` with K quantised by channel and V by token, but for a residual.
+    """`model` with K quantised per channel and V per token, except for a residual.
 
-    Raises InvalidValueError for other bits, a residual that is no multiple of the group, a head that is none, or where
-    codes do not fill int32 words.
+    Raises InvalidValueError for other bits, a residual or head that is not a multiple of the group, or codes that do
+    not fill int32 words.
     """
     positive_int(group_size, "group_size")
     positive_int(residual_length, "residual_length")
@@ -76,7 +76,7 @@ def apply(
 
 
 def _parts(tensor: CacheTensor, codes: Dtype, group_size: int, residual_length: int) -> tuple[CacheTensor, ...]:
-    """Codes, scales with minimums, and what is not quantised yet, of one tensor."""
+    """Codes, scales with minimums, and the residual of one tensor."""
     heads, width = heads_and_width(tensor)
     whole_groups("KIVI", tensor, group_size)
     in_word = codes.block_elements * _BYTES_OF_WORD
@@ -88,7 +88,7 @@ def _parts(tensor: CacheTensor, codes: Dtype, group_size: int, residual_length: 
                 help=f"KIVI packs whole words: use {-(-number // in_word) * in_word}, or more bits",
             )
     kept = tensor.slot_rule
-    if kind_of(tensor) == "k":  # by channel: residual_length tokens make so many groups of every channel at once
+    if kind_of(tensor) == "k":  # by channel: residual_length tokens form these groups of every channel at once
         done, waiting = within(settled(residual_length), kept), within(pending(residual_length), kept)
         groups = Dim("groups_of_tokens", residual_length // group_size)
         by_channel = (heads, width, groups, SCALE_AND_OFFSET)

@@ -1,4 +1,4 @@
-"""Formats of their own for keys and values."""
+"""Separate formats for keys and values."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ TRAITS = Traits(
     QUANTISED,
     "separate formats for K and V",
     source="llama.cpp, --cache-type-k and --cache-type-v",
-    formula="Bytes of a slot by its format: block_bytes for each block_elements.",
+    formula="Bytes per slot by its format: block_bytes per block_elements.",
     parameters={
         "k_dtype": "any format of --dtype, such as q8_0; default: the cache's",
         "v_dtype": "the same for V",
     },
     remarks=(
         "Windows and what other methods keep have that format, too, since each token is converted when written.",
-        "Models that keep keys and values together, as MLA does, are refused.",
+        "Models that keep keys and values together, such as MLA, are refused.",
     ),
 )
 
 
 def apply(model: Model, k_dtype: str | None = None, v_dtype: str | None = None) -> Model:
-    """`model` with K and V in formats of their own.
+    """`model` with K and V in separate formats.
 
-    Raises NotApplicableError where no layer keeps keys and values apart, as MLA does not.
+    Raises NotApplicableError if no layer keeps separate keys and values, as in MLA.
     """
     formats = {name: dtype_named(text) for name, text in (("k", k_dtype), ("v", v_dtype)) if text is not None}
     if not formats:
         raise InvalidValueError(
-            "kv-dtype names neither the format of keys nor that of values",
+            "kv-dtype needs a format for keys or values",
             field="k_dtype",
             help="write kv-dtype:k_dtype=q8_0,v_dtype=q4_0",
         )

@@ -1,4 +1,4 @@
-"""KVQuant: 2 to 4 bits by a table of unequal steps, and outliers kept apart."""
+"""KVQuant: 2 to 4 bits by a table of non-uniform steps, with outliers stored separately."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ TRAITS = Traits(
     "2 to 4 bits, non-uniform, with outliers stored separately",
     source="Hooper et al. 2024, arXiv 2401.18079; SqueezeAILab/KVQuant",
     formula=(
-        "Bytes per element: bits / 8 + 4 (1 - sparsity_threshold), for an fp16 value and a 16-bit index of each "
-        "outlier."
+        "Bytes per element: bits / 8 + 4 (1 - sparsity_threshold), for an fp16 value and a 16-bit index per outlier."
     ),
     parameters={
-        "bits": "2, 3 or 4, of each code",
+        "bits": "2, 3 or 4, per code",
         "sparsity_threshold": "share of the elements that are not outliers; 1 for no outliers",
         "first_few_fp16": "first tokens that stay in fp16",
         "deployed": "true for the layout of the authors' LLaMA-7B code",
@@ -35,9 +34,9 @@ TRAITS = Traits(
     remarks=(
         "This follows the paper; outliers are rounded up once for a layer's K and once for its V.",
         (
-            "deployed: of each token, for all W = h d channels together, 2 (floor(W (1 - sparsity_threshold) / 2) + "
-            "1) outliers of K and as many of V, each an fp32 value and an int32 index (42 and 336 bytes at W = 4096), "
-            "and the fp32 table of 2^bits values of V. Tables of K, which all sequences share, are not counted."
+            "deployed: per token, for all W = h d channels together, 2 (floor(W (1 - sparsity_threshold) / 2) + 1) "
+            "outliers of K and of V, each an fp32 value and an int32 index (42 and 336 bytes at W = 4096), and the "
+            "fp32 table of 2^bits values of V. Tables of K, which all sequences share, are not counted."
         ),
     ),
     caveat="the authors' deployment code keeps outliers in 8 bytes, not 4, and max_len slots: deployed=true",
@@ -47,7 +46,7 @@ _CHANNELS_IN_WORDS = 32
 _INT32 = Dtype("int32", 1, 4, "index of a channel")
 
 
-def apply(  # each is a parameter of the authors' code, but `deployed`
+def apply(  # parameters of the authors' code, except `deployed`
     model: Model,
     bits: int = 2,
     sparsity_threshold: float | Fraction = 0.99,
@@ -55,10 +54,10 @@ def apply(  # each is a parameter of the authors' code, but `deployed`
     deployed: bool = False,
     maxseqlen: int | None = None,
 ) -> Model:
-    """`model` with K and V in unequal steps, and outliers apart.
+    """`model` with K and V in non-uniform steps, and separate outliers.
 
-    Raises InvalidValueError for other bits, a share outside of 0 to 1, maxseqlen without deployed, or, deployed, a head
-    whose width is no multiple of 32.
+    Raises InvalidValueError for other bits, a share outside 0 to 1, maxseqlen without deployed, or, if deployed, a head
+    whose width is not a multiple of 32.
     """
     codes = int_codes(one_of_bits(bits, "bits", _BITS))
     share = Fraction(str(sparsity_threshold)) if isinstance(sparsity_threshold, float) else sparsity_threshold
@@ -128,7 +127,7 @@ def _as_deployed(
 
 
 def _after_the_first(tensor: CacheTensor, first: int) -> SlotRule:
-    """Those of the tokens that are kept which come after the first."""
+    """The kept tokens after the first ones."""
     return within(all_but_first(first), tensor.slot_rule) if first else tensor.slot_rule
 
 

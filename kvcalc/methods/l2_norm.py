@@ -24,7 +24,7 @@ TRAITS = Traits(
     parameters={
         "keep_ratio": "above 0, at most 1",
         "prune_after": "shortest prompt that is cut",
-        "skip_layers": "layers that keep everything, written 0+1",
+        "skip_layers": "layers that keep all tokens, written 0+1",
         "compression_ratio": "share to drop of a prompt of any length instead, as in kvpress",
         "prompt_tokens": (
             "tokens of the prompt; with it the product is rounded like the authors' floats; without it, every cached "
@@ -44,7 +44,7 @@ TRAITS = Traits(
 )
 
 
-def apply(  # each is a parameter of the authors' code or of kvpress
+def apply(  # parameters of the authors' code or of kvpress
     model: Model,
     keep_ratio: float | Fraction = 1.0,
     prune_after: int = 2048,
@@ -54,7 +54,7 @@ def apply(  # each is a parameter of the authors' code or of kvpress
 ) -> Model:
     """`model` with the keys of the smallest norm in each head's prompt.
 
-    Raises InvalidValueError for a ratio outside, or a layer that the model does not have.
+    Raises InvalidValueError for an invalid ratio, or a layer that the model does not have.
     """
     ratio = ratio_of(keep_ratio, "keep_ratio")
     positive_int(prune_after, "prune_after")
@@ -79,7 +79,7 @@ def apply(  # each is a parameter of the authors' code or of kvpress
 
 
 def _share(ratio: Fraction, prune_after: int, prompt_tokens: int | None) -> Share:
-    """What the authors' code keeps: slices of the sorted whole, whose memory stays until the next token moves them."""
+    """What the authors' code keeps: slices of the sorted cache, whose memory stays until the next token moves them."""
     if prompt_tokens is None:
         rule = share_of_prompt(ratio.numerator, ratio.denominator, prune_after)
     elif positive_int(prompt_tokens, "prompt_tokens") < prune_after:

@@ -1,4 +1,4 @@
-"""MFA: one wide key and value for many low-rank query heads; with key reuse, the key alone."""
+"""MFA: one wide key and value for many low-rank query heads; with key reuse, only the key."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ TRAITS = Traits(
     source="Hu et al. 2024, arXiv 2412.19255",
     formula="Elements per token and layer: 2 * head_dim; with key_reuse (MFA-KR) head_dim.",
     parameters={
-        "head_dim": "width of the one key and value head, 256 in the paper (C)",
+        "head_dim": "width of the key and value head, 256 in the paper (C)",
         "key_reuse": "true reads values from the cached key",
     },
-    remarks=("The low-rank queries, of which there may be more than before, cache nothing.",),
+    remarks=("The low-rank queries, possibly more than before, cache nothing.",),
     retraining=True,
-    caveat="every tensor-parallel rank holds the one head",
+    caveat="every tensor-parallel rank holds the single head",
 )
 
 
 def apply(model: Model, head_dim: int = 256, key_reuse: bool = False) -> Model:
     """`model` with one wide KV head in every layer that caches tokens.
 
-    Raises NotApplicableError where no layer caches tokens.
+    Raises NotApplicableError if no layer caches tokens.
     """
 
     def factorised(attention: TokenCache) -> TokenCache:

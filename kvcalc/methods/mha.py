@@ -1,4 +1,4 @@
-"""Multi-head attention: one KV head for each query head."""
+"""Multi-head attention: one KV head per query head."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kvcalc.model import Model
 
 TRAITS = Traits(
     ARCHITECTURE,
-    "a KV head for each query head",
+    "one KV head per query head",
     source="Vaswani et al. 2017, arXiv 1706.03762",
     formula="Elements per token and layer: num_query_heads * (head_dim + v_head_dim).",
     retraining=True,
@@ -20,5 +20,5 @@ TRAITS = Traits(
 
 
 def apply(model: Model) -> Model:
-    """`model` with a KV head of its own for each query head."""
+    """`model` with one KV head per query head."""
     return rebuilt(model, "MHA", lambda attention: with_kv_heads(attention, attention.num_query_heads))

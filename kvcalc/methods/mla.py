@@ -16,8 +16,8 @@ TRAITS = Traits(
     source="DeepSeek-V2, arXiv 2405.04434",
     formula="Elements per token and layer: kv_lora_rank + qk_rope_head_dim.",
     parameters={
-        "kv_lora_rank": "width of the latent that all heads share",
-        "qk_rope_head_dim": "width of the one rotary key that all heads share",
+        "kv_lora_rank": "width of the latent shared by all heads",
+        "qk_rope_head_dim": "width of the rotary key shared by all heads",
     },
     remarks=(
         ("Without numbers a layer keeps its own latent; layers without one use DeepSeek's 512 + 64, with a note."),
@@ -42,7 +42,7 @@ def apply(model: Model, kv_lora_rank: int | None = None, qk_rope_head_dim: int |
 def with_latent(
     attention: TokenCache, kv_lora_rank: int | None, qk_rope_head_dim: int | None
 ) -> MultiHeadLatentAttention:
-    """Layer with a latent that looks as far back as `attention`; ranks not given are its own, or DeepSeek's."""
+    """Layer with a latent and the reach of `attention`; ranks default to its own, or DeepSeek's."""
     own = facts(attention)
     key_width, value_width = attention.head_widths
     return MultiHeadLatentAttention(

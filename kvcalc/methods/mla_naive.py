@@ -1,4 +1,4 @@
-"""Multi-head latent attention, expanded before caching: what naive code holds for an MLA model."""
+"""Multi-head latent attention, expanded before caching: the cache of naive code for an MLA model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MLKV: keys and values shared by the heads of a layer, and by neighbouring layers too."""
+"""MLKV: keys and values shared by the heads of a layer and by neighbouring layers."""
 
 from __future__ import annotations
 
@@ -19,30 +19,29 @@ TRAITS = Traits(
     formula="Elements per token: num_key_value_layers * num_key_value_heads * (head_dim + v_head_dim).",
     parameters={
         "num_key_value_layers": (
-            "layers with keys and values, spread evenly from the first on; the others read those of the nearest before "
-            "them"
+            "layers with keys and values, spread evenly from the first; others read those of the nearest earlier one"
         ),
-        "num_key_value_heads": "KV heads of each",
+        "num_key_value_heads": "KV heads per layer",
     },
     remarks=(
         (
-            "The authors' code has no default that shares; here it is the smallest cache of their abstract, one head "
+            "The authors' default does not share; the default here is the smallest cache in their abstract, one head "
             "in every sixth layer."
         ),
-        "Models whose layers differ are refused: neighbours then have nothing to share.",
+        "Models whose layers differ are refused: neighbours then cannot share.",
     ),
     retraining=True,
     caveat="a pipeline stage that begins inside a sharing group needs a copy",
 )
 _LAYERS_OF_ABSTRACT = 6
-"""Layers that share in the paper's smallest cache, a sixth of MQA's: MLKV-2 of 12 layers."""
+"""Sharing layers in the paper's smallest cache, a sixth of MQA's: MLKV-2 of 12 layers."""
 
 
 def apply(model: Model, num_key_value_layers: int | None = None, num_key_value_heads: int = 1) -> Model:
-    """`model` with keys and values in some of its layers, which the others read.
+    """`model` with keys and values only in some layers, read by the others.
 
     Raises InvalidValueError for more of these layers than the model has, or heads that do not divide its query heads;
-    NotApplicableError where layers differ, since neighbours then have nothing to share.
+    NotApplicableError if layers differ, since neighbours then cannot share.
     """
     check_untouched(model, "MLKV")
     attention = only_attention(model, "MLKV", "shares one kind of cache among layers")
@@ -58,7 +57,7 @@ def apply(model: Model, num_key_value_layers: int | None = None, num_key_value_h
     keeps = with_kv_heads(attention, num_key_value_heads)
     caching = {index * layers // number for index in range(number)}
     names = ("all" if layer in caching else "shared" for layer in range(layers))
-    label = f"MLKV-{number * num_key_value_heads}"  # by all of its KV heads, as the paper names them
+    label = f"MLKV-{number * num_key_value_heads}"  # by the total of KV heads, as in the paper
     origins = {"all": origins_of((keeps,), model.groups[0], label)}
     groups = group_layers(names, {"all": keeps, "shared": NoCache(reads_cache=True)}, origins)
     note = f"as {label}: {plural(num_key_value_heads, 'KV head')} in {number} of {plural(layers, 'layer')}"

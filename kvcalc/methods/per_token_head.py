@@ -1,4 +1,4 @@
-"""One scale for each token and head: fp8, int8 or int4 keys and values as vLLM's per-token-head caches hold them."""
+"""One scale for each token and head: fp8, int8 or int4 keys and values as in vLLM's per-token-head caches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kvcalc.units import shown
 
 TRAITS = Traits(
     QUANTISED,
-    "fp8, int8 or int4, with a scale for each token and head",
+    "fp8, int8 or int4, with a scale per token and head",
     source="vLLM, --kv-cache-dtype fp8_per_token_head, int8_per_token_head, int4_per_token_head",
     formula=(
         "Bytes per token and head: d * bits / 8 + s for K and the same for V; 2 d + 8 in eight bits, d + 8 in four."
@@ -36,9 +36,9 @@ _FORMATS = {"fp8": FP8, "int8": int_codes(8), "int4": int_codes(4)}
 
 
 def apply(model: Model, kv_cache_dtype: str = "fp8", scale_dtype: str = "fp32") -> Model:
-    """`model` with K and V in eight or four bits, and a scale for each token and head.
+    """`model` with K and V in eight or four bits, and a scale per token and head.
 
-    Raises InvalidValueError for another format, and for int4 where a head's width is odd.
+    Raises InvalidValueError for another format, and for int4 if a head's width is odd.
     """
     name = str(kv_cache_dtype).lower().removesuffix(_SUFFIX)
     if name not in _FORMATS:

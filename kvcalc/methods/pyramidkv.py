@@ -20,8 +20,8 @@ TRAITS = Traits(
     source="Cai et al. 2024, arXiv 2406.02069; Zefan-Cai/KVCache-Factory",
     formula="Tokens kept per head of layer l: high - l * floor((high - low) / (L - 1)) + w; then every token.",
     parameters={
-        "max_capacity_prompt": "tokens of the prompt that a layer keeps on average, the window included",
-        "window_size": "w, the prompt's last tokens, which choose the others",
+        "max_capacity_prompt": "tokens of the prompt that a layer keeps on average, including the window",
+        "window_size": "w, the prompt's last tokens, which select the others",
         "beta": "how much less the top layer keeps",
         "compression_ratio": (
             "share of the prompt to drop on average, as in kvpress: b is then n (1 - ratio), in floats without the "
@@ -35,15 +35,15 @@ TRAITS = Traits(
         (
             "With b = max_capacity_prompt - w, high = min(2 b - floor(b / beta), n - w), low = 2 b - high and w = "
             "window_size. Prompts below max_capacity_prompt tokens stay complete, those below 2 b keep the capacity "
-            "in all layers. The floor makes the sum exceed the budget a little (65,552 for 65,536 in 32 layers of "
+            "in all layers. Rounding makes the sum slightly exceed the budget (65,552 for 65,536 in 32 layers of "
             "2,048)."
         ),
         "Defaults are those of the authors' run script.",
         LAYER_BY_LAYER,
     ),
     per_head_paging=True,
-    caveat="the authors' code stores every query head: gqa_support=false; one block table for all layers costs the "
-    "largest of them",
+    caveat="the authors' code stores every query head: gqa_support=false; one block table for all layers costs as much "
+    "as the largest layer",
     step_copy=KEPT,
 )
 
@@ -57,7 +57,7 @@ def apply(
     prompt_tokens: int | None = None,
     gqa_support: bool = True,
 ) -> Model:
-    """`model` with the prompt cut as SnapKV does, the more the higher the layer.
+    """`model` with the prompt cut as in SnapKV, more in higher layers.
 
     Raises InvalidValueError for a window that is not smaller than the capacity or, by a ratio, than the prompt.
     """
@@ -80,7 +80,7 @@ def _of_prompt(budget: Budget, prompt: int, layer: int) -> SlotRule:
 
 
 def _by_ratio(budget: Budget, ratio: float, prompt: int, layer: int) -> SlotRule:
-    """What kvpress keeps, in its floats. Source: kvpress 0.5.5, PyramidKVPress."""
+    """What kvpress keeps, in floats. Source: kvpress 0.5.5, PyramidKVPress."""
     mean = prompt * (1 - ratio)
     low = mean / budget.beta
     high = 2 * mean - low

@@ -22,8 +22,8 @@ TRAITS = Traits(
             "tokens is a multiple of the group"
         ),
         "axis_value": "the same for V",
-        "q_group_size": "elements of a group",
-        "residual_length": "tokens that are quantised together",
+        "q_group_size": "elements per group",
+        "residual_length": "tokens quantised together",
         "prompt_tokens": PROMPT_END,
     },
     remarks=(
@@ -40,18 +40,18 @@ TRAITS = Traits(
             "for each sequence, which is exact for one sequence, and for several if a prompt fills its rows."
         ),
         (
-            "Groups follow each other over heads and tokens, so that g may be wider than a head. Models with windows "
-            "or states are refused, as in transformers."
+            "Groups run over heads and tokens, so g may be wider than a head. Models with windows or states are "
+            "refused, as in transformers."
         ),
     ),
-    caveat="scale and shift take the model's dtype, and each step dequantises a whole layer",
+    caveat="scale and shift use the model's dtype, and each step dequantises a whole layer",
     step_copy=WHOLE,
 )
 _BITS = (2, 4)
 _BY_ELEMENTS, _BY_TOKENS = 0, -1
 
 
-def apply(  # each is a parameter of transformers' own
+def apply(  # parameters of transformers
     model: Model,
     *,
     nbits: int = 4,
@@ -75,7 +75,7 @@ def apply(  # each is a parameter of transformers' own
 
 class _Quanto(GroupedCache):
     def check(self, tensor: CacheTensor, *, rows: bool) -> None:
-        """On axis -1 groups run over heads and tokens of a channel, and must end where they do."""
+        """On axis -1 groups run over heads and tokens of a channel, and must end with them."""
         if rows:
             return
         if self.prompt_tokens is None:
@@ -85,4 +85,4 @@ class _Quanto(GroupedCache):
                 help="add prompt_tokens=8192",
             )
         heads = tensor.elements_per_slot // tensor.dims[-1].size
-        self.check_lengths(heads, self.q_group_size, "what a channel has of tokens and heads")
+        self.check_lengths(heads, self.q_group_size, "tokens times heads of a channel")

@@ -1,4 +1,4 @@
-"""SnapKV: of the prompt, the tokens that its last window attends to most, and that window."""
+"""SnapKV: keeps the prompt's tokens that its last window attends to most, and that window."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ TRAITS = Traits(
     source="Li et al. 2024, arXiv 2404.14469; FasterDecoding/SnapKV",
     formula="Tokens kept per head: min(n, max_capacity_prompt) of a prompt of n tokens; then every token.",
     parameters={
-        "max_capacity_prompt": "tokens of the prompt that stay, the window included",
-        "window_size": "the prompt's last tokens, which choose the others",
+        "max_capacity_prompt": "tokens of the prompt that are kept, including the window",
+        "window_size": "the prompt's last tokens, which select the others",
         "compression_ratio": "share of the prompt to drop, instead of a capacity, as in kvpress",
         "prompt_tokens": PROMPT_END,
         "gqa_support": QUERY_HEADS,
@@ -30,7 +30,7 @@ TRAITS = Traits(
 )
 
 
-def apply(  # each is a parameter of the authors' code or of kvpress
+def apply(  # parameters of the authors' code or of kvpress
     model: Model,
     max_capacity_prompt: int = 2048,
     window_size: int = 32,
@@ -38,10 +38,10 @@ def apply(  # each is a parameter of the authors' code or of kvpress
     prompt_tokens: int | None = None,
     gqa_support: bool = True,
 ) -> Model:
-    """`model` with the prompt cut to what SnapKV keeps of it.
+    """`model` with the prompt cut as in SnapKV.
 
-    Raises InvalidValueError for a window that is not smaller than the capacity or, by a ratio, than the prompt, which
-    the authors' code and kvpress assert.
+    Raises InvalidValueError for a window that is not smaller than the capacity or, by a ratio, than the prompt, as the
+    authors' code and kvpress assert.
     """
     if compression_ratio is None:
         window_below(window_size, max_capacity_prompt, "max_capacity_prompt")

@@ -1,4 +1,4 @@
-"""StreamingLLM: the first tokens, which soak up attention, and a window of the newest."""
+"""StreamingLLM: the first tokens, which act as attention sinks, and a window of the newest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRAITS = Traits(
     source="Xiao et al. 2023, arXiv 2309.17453; mit-han-lab/streaming-llm",
     formula="Tokens kept per layer: min(t, start_size + recent_size), the same for all heads. No state.",
     parameters={
-        "start_size": "sinks, the first tokens",
+        "start_size": "attention sinks, the first tokens",
         "recent_size": "the newest tokens",
         "compression_ratio": (
             "share of the prompt to drop instead, as in kvpress, which does not roll: every token after the prompt "
@@ -38,7 +38,7 @@ def apply(
     compression_ratio: float | Fraction | None = None,
     prompt_tokens: int | None = None,
 ) -> Model:
-    """`model` with its first and its newest tokens only."""
+    """`model` with only its first and newest tokens."""
     kept = positive_int(start_size, "start_size") + positive_int(recent_size, "recent_size")
     rule: SlotRule = sinks_and_last(kept, start_size)
     if compression_ratio is not None:

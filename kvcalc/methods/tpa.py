@@ -1,4 +1,4 @@
-"""TPA: keys and values of all heads as a few products of two vectors, which are cached in their place."""
+"""TPA: keys and values of all heads as a few products of two vectors, which are cached instead."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRAITS = Traits(
         "Elements per token and layer: rank * (2 * num_query_heads + head_dim + v_head_dim), 4 * (H + d) by default."
     ),
     parameters={
-        "rank": "products that keys, and values, are made of (R_K = R_V in the paper)",
+        "rank": "number of products in keys and in values (R_K = R_V in the paper)",
     },
     remarks=("T6 models have more query heads than others of their size; the model keeps its own.",),
     retraining=True,
@@ -27,7 +27,7 @@ TRAITS = Traits(
 def apply(model: Model, rank: int = 2) -> Model:
     """`model` with tensor product attention in every layer that caches tokens.
 
-    Raises NotApplicableError where no layer caches tokens.
+    Raises NotApplicableError if no layer caches tokens.
     """
 
     def factored(attention: TokenCache) -> TensorProductAttention:

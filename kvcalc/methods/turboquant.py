@@ -1,4 +1,4 @@
-"""TurboQuant: vectors are rotated, and each coordinate is then rounded to a table, with the norm kept apart."""
+"""TurboQuant: vectors are rotated and each coordinate rounded to a table, with the norm stored separately."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from kvcalc.units import positive_int
 
 TRAITS = Traits(
     QUANTISED,
-    "1 to 4 bits of rotated vectors, and their norms",
+    "1 to 4 bits per coordinate of rotated vectors, and their norms",
     source="Zandieh et al. 2025, arXiv 2504.19874; PyPI turboquant 0.2.0, which is not the authors'",
     formula="Bytes per token and head: d * bits / 8 + 4, for codes and an fp32 norm, of K and of V.",
     parameters={
-        "bits": "1 to 4, of each coordinate",
-        "residual_len": "newest tokens that the package does not quantise",
+        "bits": "1 to 4, per coordinate",
+        "residual_len": "newest tokens not quantised by the package",
         "package": "true for the layout of the PyPI package, which takes more than no method",
     },
     remarks=(
         "These are the bytes of the paper's algorithm; its d by d rotation is shared by all, and not counted.",
         (
             "package: all t tokens dequantised in the model's dtype and, once there are more than residual_len, the "
-            "newest residual_len a second time, and a byte for each code of the others with an fp32 norm. Its residual "
-            "is a view, and keeps the memory of the prompt that it was cut from until the next token."
+            "newest residual_len a second time, and a byte per code of the others with an fp32 norm. Its residual is "
+            "a view, which keeps the memory of the whole prompt until the next token."
         ),
     ),
     caveat="the package turboquant 0.2.0 keeps a full copy in the model's dtype in addition to the codes: package=true",

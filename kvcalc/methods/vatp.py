@@ -1,4 +1,4 @@
-"""VATP: a token counts by its attention times the norm of its value."""
+"""VATP: tokens are scored by attention times the norm of their value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kvcalc.units import positive_int
 
 TRAITS = Traits(
     SELECTION,
-    "the tokens with most attention times value norm, and the newest",
+    "the tokens with the most attention times value norm, and the newest",
     source="Guo et al. 2024, arXiv 2406.12335; guozhiyu/vatp",
     formula=(
         "Tokens kept per head: int(heavy_ratio * n) + int(recent_ratio * n) of a prompt of n tokens, and no more after "
@@ -29,11 +29,11 @@ TRAITS = Traits(
     },
     remarks=(
         (
-            "State, in the model's dtype: previous_scores, the attention summed up, and value_norm, the L1 norm of the "
-            "value, for each query head and kept token: 1 / d of the keys and values of MHA."
+            "State, in the model's dtype: previous_scores, the accumulated attention, and value_norm, the L1 norm of "
+            "the value, per query head and kept token: 1 / d of the keys and values of MHA."
         ),
         "Defaults are the paper's for half of the cache; its script gives both ratios the same value.",
-        "Its other host, Scissorhands, has the same budget: heavy 2 int(r n) - 10, newest 10.",
+        "Its other base method, Scissorhands, has the same budget: heavy 2 int(r n) - 10, newest 10.",
     ),
     flash_attention=False,
     per_head_paging=True,
@@ -42,7 +42,7 @@ TRAITS = Traits(
 )
 
 
-def apply(  # each is a parameter of the authors' code, or says how it is run
+def apply(  # parameters of the authors' code, or how it is run
     model: Model,
     heavy_ratio: float | Fraction = 0.25,
     recent_ratio: float | Fraction = 0.25,
@@ -50,9 +50,9 @@ def apply(  # each is a parameter of the authors' code, or says how it is run
     prompt_tokens: int | None = None,
     mask_only: bool = False,
 ) -> Model:
-    """`model` with the tokens of most attention times value norm, and the newest.
+    """`model` with the tokens with the most attention times value norm, and the newest.
 
-    Raises InvalidValueError for a ratio outside of 0 to 1.
+    Raises InvalidValueError for a ratio outside 0 to 1.
     """
     positive_int(sink_len, "sink_len")
     rule = budget_of({"heavy_ratio": heavy_ratio, "recent_ratio": recent_ratio}, prompt_tokens, "heaviest and newest")

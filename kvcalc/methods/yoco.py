@@ -1,4 +1,4 @@
-"""YOCO: the first half of the layers forgets, and the second half shares one cache of keys and values."""
+"""YOCO: the first half of the layers has a window or state, and the second half shares one cache of keys and values."""
 
 from __future__ import annotations
 
@@ -24,20 +24,19 @@ TRAITS = Traits(
     ),
     parameters={
         "sliding_window": (
-            "tokens that the self-decoder sees, 1024 in the paper; without it the self-decoder is gated retention, as "
-            "in the authors' code"
+            "window of the self-decoder, 1024 in the paper; default: gated retention, as in the authors' code"
         ),
         "n_self_heads": (
             "heads of the self-decoder; default: the model's query heads, whose width times number is dim"
         ),
-        "n_attn_kv_heads": "KV heads of the shared cache; those that the model has, or one for each query head",
+        "n_attn_kv_heads": "KV heads of the shared cache; default: the model's, or one per query head",
     },
     remarks=(
         (
             "A window takes 2 * sliding_window * dim elements per layer, since each of its n_self_heads heads has a "
             "key and a value; gated retention takes n_self_heads * (dim / n_self_heads)^2."
         ),
-        "Layers after the one that caches read its keys and values.",
+        "Layers after the caching one read its keys and values.",
         "Models whose layers differ, or whose number of layers is odd, are refused.",
     ),
     retraining=True,
@@ -51,9 +50,9 @@ def apply(
     n_self_heads: int | None = None,
     n_attn_kv_heads: int | None = None,
 ) -> Model:
-    """`model` with a self-decoder that forgets and one cache for the other half of its layers.
+    """`model` with a self-decoder of fixed memory and one cache for the other half of its layers.
 
-    Raises NotApplicableError where layers differ or their number is odd, which the authors' code halves rounding down;
+    Raises NotApplicableError if layers differ or their number is odd, which the authors' code halves rounding down;
     InvalidValueError for heads that do not divide dim.
     """
     check_untouched(model, "YOCO")
@@ -76,7 +75,7 @@ def apply(
     origins = {name: origins_of((part,), model.groups[0], "YOCO") for name, part in parts.items()}
     groups = group_layers(names, parts, origins)
     note = f"as YOCO: {plural(half, 'layer')} of {_words(forgets)}; layer {half} caches "
-    note += f"{plural(keeps.num_kv_heads, 'KV head')} of {keeps.head_dim} for itself and those after it"
+    note += f"{plural(keeps.num_kv_heads, 'KV head')} of {keeps.head_dim} for itself and the layers after it"
     drafts = rebuilt_drafts(model, "YOCO", keeps)
     return replace(model, name=f"{model.name} as YOCO", groups=groups, draft_groups=drafts, notes=(*model.notes, note))
 
@@ -101,4 +100,4 @@ def _words(forgets: Attention) -> str:
         return f"gated retention with {plural(forgets.linear_num_heads, 'head')} of {forgets.linear_head_dim}"
     (keys, _) = forgets.tensors()
     heads, width = keys.dims
-    return f"{plural(heads.size, 'head')} of {width.size} that see the {keys.slot_rule} tokens"
+    return f"{plural(heads.size, 'head')} of {width.size} with the {keys.slot_rule} tokens"

@@ -1,7 +1,7 @@
-"""A model, as far as its cache is concerned: groups of equal layers, each owning named cache tensors.
+"""A model, as far as it concerns the cache: groups of equal layers, each owning named cache tensors.
 
-A layer is made of parts, most often one: gqa; mla and an indexer; gqa and the Mamba that runs beside it. Its tensors
-are those of its parts.
+A layer is made of parts, most often one: gqa; mla and an indexer; gqa and a parallel Mamba. Its tensors are those of
+its parts.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from kvcalc.model.checkpoint import Checkpoint
 from kvcalc.units import plural, positive_int
 
 MAX_LAYERS = 10_000
-"""Most layers taken for real; the deepest published decoders have a few hundred."""
+"""Most plausible layers; the deepest published decoders have a few hundred."""
 
 
 DRAFTS, DRAFT = "mtp", "draft"
-"""Name of a group of multi-token-prediction layers, and what the names of another model's begin with."""
+"""Name of a group of multi-token-prediction layers, and prefix for those of another model."""
 
 
 class Attention(Protocol):
-    """What every attention kind offers: its facts are its dataclass fields."""
+    """Interface of every attention kind: its facts are its dataclass fields."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @property
     def label(self) -> str:
-        """Short name in the field's words, such as GQA-8."""
+        """Short usual name, such as GQA-8."""
         ...
 
     @property
@@ -42,12 +42,12 @@ class Attention(Protocol):
 
     @property
     def HAS_KV_CHANNELS(self) -> bool:  # noqa: N802  # a constant of the kind
-        """Whether what tensor parallelism splits of it counts channels of the KV heads beside it, too."""
+        """Whether the part that tensor parallelism splits also has channels of the layer's KV heads."""
         ...
 
     @property
     def ROUNDED(self) -> tuple[str, ...]:  # noqa: N802  # a constant of the kind
-        """Which of its facts some engines round where ranks do not divide them."""
+        """Facts that some engines round if ranks do not divide them."""
         ...
 
     def tensors(self) -> tuple[CacheTensor, ...]:
@@ -55,11 +55,11 @@ class Attention(Protocol):
         ...
 
     def shard(self, tp: int, rounding: Rounding = "even") -> Attention:
-        """What one of `tp` tensor-parallel ranks holds. Raises InvalidValueError where it cannot be shared so."""
+        """The part of one of `tp` tensor-parallel ranks. Raises InvalidValueError if it cannot be divided."""
         ...
 
     def can_shard(self, tp: int, rounding: Rounding = "even") -> bool:
-        """Whether `tp` ranks can share it."""
+        """Whether `tp` ranks can divide it."""
         ...
 
     def copies(self, tp: int) -> bool:
@@ -68,7 +68,7 @@ class Attention(Protocol):
 
 
 class Origin(NamedTuple):
-    """Where a fact came from: `place` finds the line of `path` when somebody asks, `words` say what stood there."""
+    """Source of a fact: `place` finds the line of `path` on demand, `words` describe the value there."""
 
     place: Callable[[tuple[str | int, ...]], str]
     path: tuple[str | int, ...]
@@ -79,19 +79,19 @@ class Origin(NamedTuple):
 
 
 def sent(fields: Mapping[str, object]) -> dict[str, object]:
-    """Fields as another process gets them: read-only mappings as plain ones."""
+    """Fields as sent to another process: read-only mappings as plain ones."""
     return {name: dict(value) if isinstance(value, MappingProxyType) else value for name, value in fields.items()}
 
 
 @dataclass(frozen=True)
 class LayerGroup:
-    """Layers that are alike.
+    """Equal layers.
 
     name: unique in its model, such as full or sliding.
     layers: their indices, ascending.
-    parts: what each of them is made of, with its facts.
-    tensors: what each caches (methods may change these, never the facts).
-    uncut: what each caches of a prompt before a method cuts it; empty where none does.
+    parts: of each layer, with their facts.
+    tensors: cached by each (methods may change these, never the facts).
+    uncut: cached by each before a method cuts the prompt; empty without such a method.
     origins: for each fact, where it was read, such as `presets/llama-3-70b.yaml:12`.
     """
 
@@ -119,22 +119,22 @@ class LayerGroup:
 
     @property
     def drafts(self) -> bool:
-        """Whether its layers guess tokens ahead, of the model itself (multi-token prediction) or of another."""
+        """Whether these are draft layers, of the model itself (multi-token prediction) or another."""
         return self.name == DRAFTS or self.name.startswith(f"{DRAFT} ")
 
     @property
     def own_tensors(self) -> tuple[CacheTensor, ...]:
-        """What each layer caches by itself, before any method."""
+        """Tensors of each layer before any method."""
         return _tensors_of(self.parts)
 
     @property
     def is_as_built(self) -> bool:
-        """Whether no method changed what the layers keep."""
+        """Whether no method changed these layers."""
         return self.tensors == self.own_tensors
 
     @property
     def label(self) -> str:
-        """Short name of what its layers are, such as `MLA 512+64 + indexer 128`."""
+        """Short name of its layers' attention, such as `MLA 512+64 + indexer 128`."""
         return " + ".join(part.label for part in self.parts)
 
     @property
@@ -148,12 +148,12 @@ def _tensors_of(parts: Iterable[Attention]) -> tuple[CacheTensor, ...]:
 
 
 class PromptCut(NamedTuple):
-    """When a method cuts a prompt that was cached whole.
+    """When a method cuts a fully cached prompt.
 
-    layer_by_layer: each layer's as soon as its attention is done; otherwise all of them after the last.
+    layer_by_layer: each layer's right after its attention; otherwise all of them after the last layer.
     prompt_tokens: where the prompt ends; None: all cached tokens are the prompt.
-    scoring_queries: how many of the prompt's last tokens have their attention computed once more, to choose by it; None
-    where that of all of them has to be at hand, 0 where none does.
+    scoring_queries: number of the prompt's last tokens whose attention is recomputed for the selection; None if that of
+    all tokens is needed, 0 if none.
     """
 
     layer_by_layer: bool
@@ -162,37 +162,36 @@ class PromptCut(NamedTuple):
 
 
 MethodArguments = Mapping[str, Any]
-"""Arguments of a method by name, each of the type that the method gives it."""
+"""Arguments of a method by name, typed as in the method."""
 
 
 class Applied(NamedTuple):
-    """A method that changed a model. arguments: all of them, by name, those that were left out with their defaults."""
+    """A method applied to a model. arguments: all of them, by name, including defaults."""
 
     name: str
     arguments: MethodArguments
 
 
 class Vision(NamedTuple):
-    """An encoder of images beside a decoder. num_layers, hidden_size: None where the config names none."""
+    """An image encoder of a decoder. num_layers, hidden_size: None if the config does not give them."""
 
     num_layers: int | None = None
     hidden_size: int | None = None
 
 
 class Published(NamedTuple):
-    """What a config says that decides no cache by itself, and that engines read.
+    """Facts of a config that do not decide the cache themselves, but are read by engines.
 
     model_type: of the whole model, which may have several towers.
-    dtype: in which the weights were published, such as bfloat16.
-    kv_dtype: format that the checkpoint wants its cache in, in its own words.
-    longest_tokens: the smallest of the lengths that it names, before `rope_factor` stretches it. lengths: each of them,
-    by the field that names it.
-    rope_type, rope_factor: how its positions are stretched.
-    original_tokens: longest sequence that it was trained on before its positions were stretched.
+    dtype: of the published weights, such as bfloat16.
+    kv_dtype: cache format requested by the checkpoint, in its own spelling.
+    longest_tokens: the smallest of its lengths, before `rope_factor` scales it. lengths: all of them, by field.
+    rope_type, rope_factor: position scaling.
+    original_tokens: longest training sequence before position scaling.
     sees_images_whole: whether tokens of an image see each other in both directions.
-    state_dtype: format of recurrent states that the config itself names, whatever its class does by default.
-    vision: the encoder of images, if there is one. encoder_layers: of an encoder whose output layers cross-attend to.
-    vocab_size: logits of a token. index_topk: tokens, or compressed entries, that an indexer chooses for a query.
+    state_dtype: format of recurrent states in the config itself, not the class's default.
+    vision: the image encoder, if any. encoder_layers: of an encoder that layers cross-attend to.
+    vocab_size: logits of a token. index_topk: tokens, or compressed entries, that an indexer selects for a query.
     """
 
     model_type: str = ""
@@ -213,22 +212,20 @@ class Published(NamedTuple):
 
 @dataclass(frozen=True)
 class Model:
-    """Groups of layers with what is known about where they came from.
+    """Groups of layers, with their origin.
 
     model_type: that of the decoder, for a model of several towers.
-    source: where the facts were published, or the file that they were read from.
-    max_model_len: longest context that the model was made for, where its config says so.
-    notes: what a reader of any number must know, such as dimensions that a what-if took; part of every output.
-    draft_groups: layers that guess tokens ahead (multi-token prediction), numbered on from the last layer. They are
-    not part of the model until `with_draft_layers` says so. drafter: the model that they are layers of, if another.
-    prompt_cut: when the prompt is cut, where a method cuts it.
-    methods: what changed the model, in its order.
-    published: what engines read of its config beside the cache.
-    older_readings: groups of the same config as older versions of an engine read it, by the name of the rule that says
-    in which versions (`engines/*/versions.py`).
-    weights_bytes, weights_source: of the whole checkpoint, as its authors published it, and where that was read.
-    checkpoint: which weights its name means.
-    Raises InvalidValueError where two groups claim a layer or one is missing between the first and the last.
+    source: publication of the facts, or the file they were read from.
+    max_model_len: the model's context, if its config gives it.
+    notes: for the reader, such as dimensions assumed by a what-if; part of every output.
+    draft_groups: draft layers (multi-token prediction), numbered after the last layer, and not part of the model before
+    `with_draft_layers`. drafter: their model, if it is another.
+    prompt_cut: when a method cuts the prompt, if any does.
+    methods: applied to the model, in order.
+    published: facts of its config besides the cache, for engines.
+    older_readings: groups of the same config as read by older versions of an engine, by version rule
+    (`engines/*/versions.py`). weights_bytes, weights_source: of the whole published checkpoint, and the source.
+    checkpoint: the weights of its name. Raises InvalidValueError if a layer is in two groups or missing.
     """
 
     name: str
@@ -257,7 +254,7 @@ class Model:
         layers = sorted(layer for group in (*self.groups, *self.draft_groups) for layer in group.layers)
         if layers != list(range(len(layers))) or not self.groups:
             raise InvalidValueError(
-                f"the groups of {self.name} must hold each layer from 0 on exactly once, not {len(layers)} layers "
+                f"the groups of {self.name} must contain each layer from 0 on exactly once, not {len(layers)} layers "
                 f"up to index {layers[-1] if layers else None}",
                 help="number the layers of all groups from 0 without gaps",
             )
@@ -270,7 +267,7 @@ class Model:
 
     @property
     def num_layers(self) -> int:
-        """Layers in all."""
+        """Total number of layers."""
         return sum(len(group.layers) for group in self.groups)
 
     @property
@@ -281,9 +278,9 @@ class Model:
 
 
 def with_draft_layers(model: Model) -> Model:
-    """`model` with its multi-token-prediction layers, which cache tokens as its other layers do.
+    """`model` with its multi-token-prediction layers, which cache tokens like its other layers.
 
-    Raises NotApplicableError where it has none.
+    Raises NotApplicableError if it has none.
     """
     if not model.draft_groups:
         raise NotApplicableError(
@@ -291,13 +288,13 @@ def with_draft_layers(model: Model) -> Model:
             help="remove the option, or add num_mtp_layers to the preset",
         )
     number = sum(len(group.layers) for group in model.draft_groups)
-    whose = "of multi-token prediction" if model.drafter is None else f"of {model.drafter.name}, which drafts"
+    whose = "of multi-token prediction" if model.drafter is None else f"of the draft model {model.drafter.name}"
     note = f"with {plural(number, 'layer')} {whose}"
     return replace(model, groups=(*model.groups, *model.draft_groups), draft_groups=(), notes=(*model.notes, note))
 
 
 def with_drafter(model: Model, drafter: Model, groups: Iterable[LayerGroup]) -> Model:
-    """`model` with layers of another model to guess tokens ahead, numbered on from its last layer."""
+    """`model` with draft layers of another model, numbered after its last layer."""
     layers = sorted((layer, group.name) for group in groups for layer in group.layers)
     parts = {f"{DRAFT} {group.name}": group.parts for group in groups}
     origins = {f"{DRAFT} {group.name}": group.origins for group in groups}
@@ -306,14 +303,14 @@ def with_drafter(model: Model, drafter: Model, groups: Iterable[LayerGroup]) -> 
 
 
 def with_drafts_apart(model: Model) -> Model:
-    """`model` with the multi-token-prediction layers beside its others, if they were added to them."""
+    """`model` with separate multi-token-prediction layers, if they were added to the others."""
     own = tuple(group for group in model.groups if not group.drafts)
     added = tuple(group for group in model.groups if group.drafts)
     return replace(model, groups=own, draft_groups=added) if own and added else model
 
 
 def without_origins(model: Model) -> Model:
-    """`model` without where its facts stood, which another process need not know, and which cannot be sent to it."""
+    """`model` without the places of its facts, which another process does not need and cannot receive."""
     groups = tuple(replace(group, origins={}) for group in model.groups)
     drafter = model.drafter and without_origins(model.drafter)
     return replace(model, groups=groups, origins={}, older_readings={}, drafter=drafter)
@@ -326,9 +323,9 @@ def group_layers(
     *,
     first: int = 0,
 ) -> tuple[LayerGroup, ...]:
-    """Groups for a model whose layer first + i is of the group names[i], in the order of their first layers.
+    """Groups for a model whose layer first + i is in the group names[i], in the order of their first layers.
 
-    parts: what a layer of each group is made of; origins: for each group, where each fact was read.
+    parts: of a layer in each group; origins: for each group, the place of each fact.
     """
     in_order = tuple(names)
     layers: dict[str, list[int]] = {name: [] for name in dict.fromkeys(in_order)}
@@ -340,13 +337,13 @@ def group_layers(
 
 
 def repeated(pattern: tuple[str, ...] | list[str], num_layers: int) -> tuple[str, ...]:
-    """`pattern` laid down the layers again and again, cut at the last: SSF over 7 layers is SSFSSFS."""
+    """`pattern` repeated over the layers, cut at the last: SSF over 7 layers is SSFSSFS."""
     positive_int(num_layers, "num_layers", most=MAX_LAYERS)
     return tuple(pattern[layer % len(pattern)] for layer in range(num_layers))
 
 
 def facts(attention: Attention) -> dict[str, Any]:
-    """Fields of an attention kind that are set, by name: those it must have, then those it may have."""
+    """Fields of an attention kind that are set, by name: required ones, then optional ones."""
     values = ((name, getattr(attention, name)) for name in _required_first(type(attention)))
     return {name: value for name, value in values if value is not None and value is not False}
 

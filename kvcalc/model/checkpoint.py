@@ -1,7 +1,7 @@
-"""The tensors of a checkpoint: what a model's weights are made of, whatever format they are stored in.
+"""The tensors of a checkpoint: a model's weights, independent of their format.
 
-A model's cache needs none of it; a GPU's memory does. Embeddings, attention, experts, towers and layers of multi-token
-prediction are told apart, since ranks share some of them, copy others, and leave others unread.
+Not needed for the cache, but for a GPU's memory. Embeddings, attention, experts, towers and multi-token-prediction
+layers are separate parts, since ranks divide some of them, copy others, and do not load others.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from math import prod
 from typing import NamedTuple
 
 PARTS = {
-    "embedding": "vectors of tokens",
+    "embedding": "token embeddings",
     "attention": "projections of attention, and of indexers",
-    "state": "mixers with a state: Mamba, linear attention, convolutions",
+    "state": "layers with a state: Mamba, linear attention, convolutions",
     "mlp": "dense feed-forward layers",
     "shared experts": "experts that every token passes",
     "experts": "routed experts",
-    "router": "scores of experts",
+    "router": "expert routers",
     "norm": "normalisation",
     "head": "logits of tokens",
     "encoder": "encoder of a sequence-to-sequence model",
-    "vision": "towers and projectors of images, video and audio",
-    "mtp": "layers of multi-token prediction",
+    "vision": "image, video and audio encoders with projectors",
+    "mtp": "multi-token-prediction layers",
 }
-"""Parts of a checkpoint, in the order in which they are shown."""
+"""Parts of a checkpoint, in display order."""
 
 
 class WeightTensor(NamedTuple):
-    """A tensor that one or several layers of a checkpoint have.
+    """A tensor of one or several layers of a checkpoint.
 
-    part: one of PARTS. name: as the class has it, without the layer's index. layers: those that have it, none for a
-    tensor that belongs to no layer. dtype: where that is not the checkpoint's format, as safetensors writes it (F32).
-    shares: the tensor whose storage it uses; tied embeddings are stored once.
+    part: one of PARTS. name: as in the class, without the layer's index. layers: those that have it, none for a tensor
+    outside the layers. dtype: if different from the checkpoint's format, as in safetensors (F32). shares: the tensor
+    whose storage it uses; tied embeddings are stored once.
     """
 
     part: str
@@ -49,7 +49,7 @@ class WeightTensor(NamedTuple):
 
     @property
     def times(self) -> int:
-        """How often it is stored; 0 where it uses another's storage."""
+        """Number of stored copies; 0 if it uses another's storage."""
         return 0 if self.shares else max(1, len(self.layers))
 
     @property
@@ -59,12 +59,12 @@ class WeightTensor(NamedTuple):
 
 
 class Widths(NamedTuple):
-    """What activations are as wide as.
+    """Widths of activations.
 
-    hidden_size: of the residual stream. intermediate_size: of all feed-forward layers that one token passes in a layer:
-    a dense one, or its experts with the shared ones. vocab_size: logits of a token. has_towers, has_states: whether
-    there are images or recurrent layers, which take memory of their own. tower_size: of the encoder of images, 0 where
-    its patches are not told apart; any_image_size: whether it sees images of any size, and videos, as patches in time.
+    hidden_size: of the residual stream. intermediate_size: of all feed-forward layers that a token passes in a layer: a
+    dense one, or its experts with the shared ones. vocab_size: logits per token. has_towers, has_states: whether there
+    are images or recurrent layers, which take additional memory. tower_size: of the image encoder, 0 if unknown;
+    any_image_size: whether it accepts images of any size, and videos, as patches in time.
     """
 
     hidden_size: int
@@ -77,9 +77,9 @@ class Widths(NamedTuple):
 
 
 class Inventory(NamedTuple):
-    """Tensors of a checkpoint, and what they were counted from, such as `Qwen3ForCausalLM of transformers 5.24.0`.
+    """Tensors of a checkpoint, and their source, such as `Qwen3ForCausalLM of transformers 5.24.0`.
 
-    experts_per_token: routed experts that a token passes; 0 where there are none, or nobody says.
+    experts_per_token: routed experts per token; 0 if there are none, or unknown.
     """
 
     tensors: tuple[WeightTensor, ...]
@@ -88,12 +88,12 @@ class Inventory(NamedTuple):
 
     @property
     def parameters(self) -> int:
-        """Parameters in all."""
+        """Total number of parameters."""
         return sum(tensor.parameters for tensor in self.tensors)
 
     @property
     def widths(self) -> Widths | None:
-        """What activations are as wide as; None where embeddings are not told apart."""
+        """Widths of activations; None if embeddings are not a separate part."""
         table = next(
             (t for t in self.tensors if t.part == "embedding" and len(t.shape) == len(("vocab", "hidden"))), None
         )
@@ -115,7 +115,7 @@ class Inventory(NamedTuple):
         )
 
     def _rows(self, part: str) -> int:
-        """Columns of the widest second matrix of a feed-forward part: what its activations are as wide as."""
+        """Columns of the widest second matrix of a feed-forward part: the width of its activations."""
         return max((t.shape[-1] for t in self.tensors if t.part == part and _is_second(t)), default=0)
 
 
@@ -128,11 +128,12 @@ def _is_second(tensor: WeightTensor) -> bool:
 
 
 class Checkpoint(NamedTuple):
-    """Which weights are meant by a model's name.
+    """The weights of a model's name.
 
-    preset: whose tensors it has. repository: where it is published. format: of its weights, where the name says another
-    than the preset's own repository has. path: the file or folder that named the model. inventory: tensors counted from
-    its config; not_counted: why there are none, in words. widths: of activations, where its config or file says them.
+    preset: with the same tensors. repository: where it is published. format: of its weights, if the name implies
+    another than that of the preset's repository. path: the file or folder that named the model. inventory: tensors
+    counted from its config; not_counted: why there are none, in words. widths: of activations, where its config or file
+    says them.
     """
 
     preset: str = ""

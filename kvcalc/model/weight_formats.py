@@ -1,7 +1,7 @@
-"""Formats that weights are stored in: bytes of each tensor of a checkpoint, with scales and zero points.
+"""Storage formats of weights: bytes of each tensor of a checkpoint, with scales and zero points.
 
 A quantised checkpoint stores matrices in fewer bits and keeps the rest in 16: embeddings, logits, norms, routers and
-towers. Which matrices exactly is up to its publisher, so a size by format is an estimate and is called one; a
+towers. Which matrices exactly depends on the publisher, so a size by format is an estimate and labelled as one; a
 checkpoint in one plain format (bf16, fp16, fp32) is exact.
 """
 
@@ -15,18 +15,18 @@ from kvcalc.errors import UnknownNameError
 from kvcalc.model.checkpoint import WeightTensor
 
 PLAIN_BYTES = {"F64": 8, "F32": 4, "I32": 4, "I64": 8, "F16": 2, "BF16": 2, "F8_E4M3": 1, "I8": 1, "U8": 1, "BOOL": 1}
-"""Bytes of an element, by the names of safetensors."""
+"""Bytes per element, by safetensors' names."""
 _HALF_BYTES = 2
 _MATRIX = 2
 _FUSED = "gate_up_proj"
 _TABLES = frozenset(("embedding", "head"))
 _LAYERS = frozenset(("attention", "state", "mlp", "shared experts", "experts", "encoder", "mtp"))
 _KEPT_NAMES = ("embed", "head", "eh_proj", "norm", "conv", "mlp.gate.", "router", "in_proj_a", "in_proj_b", "_bias")
-"""Matrices inside of layers that published checkpoints leave in 16 bits."""
+"""Matrices in layers that published checkpoints leave in 16 bits."""
 
 
 class WeightFormat(Protocol):
-    """How a checkpoint is stored. exact: whether every tensor of every such checkpoint is stored so."""
+    """A checkpoint's storage format. exact: whether it applies to every tensor of every such checkpoint."""
 
     @property
     def words(self) -> str: ...  # noqa: D102
@@ -35,11 +35,11 @@ class WeightFormat(Protocol):
     def exact(self) -> bool: ...  # noqa: D102
 
     def tensor_bytes(self, tensor: WeightTensor, num_layers: int) -> tuple[int, ...]:
-        """Bytes of the tensor in each of its layers, or of the one that belongs to no layer."""
+        """Bytes of the tensor in each of its layers, or once if it is outside the layers."""
 
 
 class Plain(NamedTuple):
-    """Every element in as many bytes, but for those tensors that name a format of their own."""
+    """Every element in the same number of bytes, except tensors with their own format."""
 
     element_bytes: int
     words: str
@@ -53,11 +53,10 @@ class Plain(NamedTuple):
 
 
 class Grouped(NamedTuple):
-    """Matrices in few bits, with scales (and zero points) of groups of elements.
+    """Matrices in few bits, with scales (and zero points) per group of elements.
 
-    bits: of an element. group: rows and columns that share a scale, 0 for all of them. group_bits: scale and zero point
-    of a group. matrix_bytes, column_bytes: what a matrix and each of its columns have besides. parts: whose matrices
-    are quantised.
+    bits: per element. group: rows and columns per scale, 0 for all of them. group_bits: scale and zero point of a
+    group. matrix_bytes, column_bytes: additional bytes per matrix and per column. parts: with quantised matrices.
     """
 
     bits: int
@@ -75,7 +74,7 @@ class Grouped(NamedTuple):
             return Plain(_HALF_BYTES, "").tensor_bytes(tensor, num_layers)
         *stacked, rows, columns = tensor.shape
         matrices = prod(stacked)
-        if _FUSED in tensor.name and stacked:  # gate and up of an expert are quantised apart
+        if _FUSED in tensor.name and stacked:  # gate and up of an expert are quantised separately
             matrices, rows = 2 * matrices, rows // 2
         high, wide = (each or whole for each, whole in zip(self.group, (rows, columns), strict=True))
         groups = -(-rows // high) * -(-columns // wide)
@@ -89,12 +88,12 @@ class Grouped(NamedTuple):
 
 
 def is_weight_matrix(tensor: WeightTensor) -> bool:
-    """Whether it is a matrix that is multiplied with activations, and not a table, a kernel or a bias."""
+    """Whether it is a matrix multiplied with activations, not a table, a kernel or a bias."""
     return len(tensor.shape) >= _MATRIX and not any(name in tensor.name for name in _KEPT_NAMES)
 
 
 class Mixed(NamedTuple):
-    """The K-quants of llama.cpp: blocks of a base type, and of wider ones where that helps most.
+    """The K-quants of llama.cpp: blocks of a base type, and wider ones for the most sensitive matrices.
 
     base: type of most matrices. wider: type of V and of the second feed-forward matrix in the layers that `more` picks.
     Source: llama.cpp, llama-quant.cpp (llama_tensor_get_type).
@@ -107,7 +106,7 @@ class Mixed(NamedTuple):
     exact: bool = False
 
     def tensor_bytes(self, tensor: WeightTensor, num_layers: int) -> tuple[int, ...]:
-        """Whole blocks of each row, by the type that the tensor gets in each layer."""
+        """Whole blocks of each row, by the tensor's type in each layer."""
         if len(tensor.shape) < _MATRIX or tensor.part == "router" or "conv" in tensor.name:
             return (tensor.elements * PLAIN_BYTES["F32"],) * tensor.times
         layers = tensor.layers or (0,) * tensor.times
@@ -128,7 +127,7 @@ class Mixed(NamedTuple):
 
 
 _WIDENED = ("v_proj", "down_proj", "fc2", "dense_4h_to_h", "w2")
-"""V and the second matrix of feed-forward layers, by the names of transformers' classes."""
+"""V and the second matrix of feed-forward layers, by transformers' names."""
 GGUF_BLOCKS = {
     **{"q4_0": (32, 18), "q4_1": (32, 20), "q5_0": (32, 22), "q5_1": (32, 24), "q8_0": (32, 34)},
     **{"q2_k": (256, 84), "q3_k": (256, 110), "q4_k": (256, 144), "q5_k": (256, 176), "q6_k": (256, 210)},
@@ -158,7 +157,7 @@ def _first_eighth(layer: int, layers: int) -> bool:
 def _mixed(base: str, wider: str = "", more: Callable[[int, int], bool] = _no_layer) -> Mixed:
     elements, block_bytes = GGUF_BLOCKS[base]
     words = f"blocks of {elements} weights in {block_bytes} bytes"
-    return Mixed(base, wider or base, more, f"{words}, wider ones where llama.cpp widens" if wider else words)
+    return Mixed(base, wider or base, more, f"{words}, wider ones for some tensors as in llama.cpp" if wider else words)
 
 
 _EXPERTS = frozenset(("experts",))
@@ -167,25 +166,23 @@ FORMATS: dict[str, WeightFormat] = {
     "fp32": Plain(4, "32 bits"),
     "bf16": Plain(2, "16 bits"),
     "fp16": Plain(2, "16 bits"),
-    "fp8": Grouped(8, (128, 128), 32, "8 bits, a float32 scale for each 128 x 128"),
-    "fp8-channel": Grouped(8, (1, 0), 16, "8 bits, a 16-bit scale for each row"),
-    "fp8-tensor": Grouped(8, (0, 0), 64, "8 bits, two float32 scales for each matrix"),
-    "int8": Grouped(8, (1, 0), 16, "8 bits, a 16-bit scale for each row"),
-    "int4": Grouped(4, (1, 128), 16, "4 bits, a 16-bit scale for each 128 of a row"),
+    "fp8": Grouped(8, (128, 128), 32, "8 bits, a float32 scale per 128 x 128"),
+    "fp8-channel": Grouped(8, (1, 0), 16, "8 bits, a 16-bit scale per row"),
+    "fp8-tensor": Grouped(8, (0, 0), 64, "8 bits, two float32 scales per matrix"),
+    "int8": Grouped(8, (1, 0), 16, "8 bits, a 16-bit scale per row"),
+    "int4": Grouped(4, (1, 128), 16, "4 bits, a 16-bit scale per 128 of a row"),
     "int4-experts": Grouped(
-        4, (1, 32), 16, "experts in 4 bits, a 16-bit scale for each 32 of a row", matrix_bytes=8, parts=_EXPERTS
+        4, (1, 32), 16, "experts in 4 bits, a 16-bit scale per 32 of a row", matrix_bytes=8, parts=_EXPERTS
     ),
-    "awq": Grouped(4, (1, 128), 20, "4 bits, a 16-bit scale and a 4-bit zero for each 128 of a row"),
-    "gptq": Grouped(4, (1, 128), 20, "4 bits, a 16-bit scale and a 4-bit zero for each 128 of a row", column_bytes=4),
-    "gptq-8bit": Grouped(
-        8, (1, 128), 24, "8 bits, a 16-bit scale and an 8-bit zero for each 128 of a row", column_bytes=4
-    ),
-    "nvfp4": Grouped(4, (1, 16), 8, "4 bits, an 8-bit scale for each 16 of a row", matrix_bytes=8),
-    "mxfp4": Grouped(4, (1, 32), 8, "experts in 4 bits, an 8-bit scale for each 32 of a row", parts=_EXPERTS),
-    "bnb-4bit": Grouped(4, (1, 64), 8, "4 bits, an 8-bit scale for each 64"),
-    "bnb-8bit": Grouped(8, (1, 0), 32, "8 bits, a float32 scale for each row"),
+    "awq": Grouped(4, (1, 128), 20, "4 bits, a 16-bit scale and a 4-bit zero per 128 of a row"),
+    "gptq": Grouped(4, (1, 128), 20, "4 bits, a 16-bit scale and a 4-bit zero per 128 of a row", column_bytes=4),
+    "gptq-8bit": Grouped(8, (1, 128), 24, "8 bits, a 16-bit scale and an 8-bit zero per 128 of a row", column_bytes=4),
+    "nvfp4": Grouped(4, (1, 16), 8, "4 bits, an 8-bit scale per 16 of a row", matrix_bytes=8),
+    "mxfp4": Grouped(4, (1, 32), 8, "experts in 4 bits, an 8-bit scale per 32 of a row", parts=_EXPERTS),
+    "bnb-4bit": Grouped(4, (1, 64), 8, "4 bits, an 8-bit scale per 64"),
+    "bnb-8bit": Grouped(8, (1, 0), 32, "8 bits, a float32 scale per row"),
     **{
-        f"mlx-{bits}bit": Grouped(bits, (1, 64), 32, f"{bits} bits, scale and bias for each 64", parts=_WITH_TABLES)
+        f"mlx-{bits}bit": Grouped(bits, (1, 64), 32, f"{bits} bits, scale and bias per 64", parts=_WITH_TABLES)
         for bits in (2, 3, 4, 5, 6, 8)
     },
     "q2_k": _mixed("q2_k", "q3_k", _every_layer),
@@ -213,7 +210,7 @@ OTHER_NAMES = {
 
 
 def find_format(name: str) -> WeightFormat | None:
-    """Format of that name, in any case; None where there is none."""
+    """Format of that name, ignoring case; None if there is none."""
     lowered = name.strip().lower()
     return FORMATS.get(OTHER_NAMES.get(lowered, lowered))
 
@@ -222,7 +219,7 @@ def weight_format(name: str) -> WeightFormat:
     """The same. Raises UnknownNameError with the nearest."""
     found = find_format(name)
     if found is None:
-        raise UnknownNameError.among("format of weights", name, FORMATS)
+        raise UnknownNameError.among("weight format", name, FORMATS)
     return found
 
 

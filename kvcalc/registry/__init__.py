@@ -34,7 +34,7 @@ class Registry:
         return not file.startswith("_") and file not in self._shared
 
     def module(self, name: str) -> ModuleType:
-        """Module of `name`. Raises UnknownNameError, which names the nearest."""
+        """Module of `name`. Raises UnknownNameError with the nearest name."""
         file = name.replace("-", "_")
         path = f"{self._package}.{file}"
         if file.isascii() and file.isidentifier() and self._is_name(file):

@@ -183,4 +183,4 @@ def test_models_are_named_apart_or_with_commas(cli):
     apart, commas = (cli(f"compare {names} -t 32K") for names in ("r1 lfm2-1.2b", "r1,lfm2-1.2b"))
     assert apart == commas
     assert apart.code == 0
-    assert cli("compare r1,nope -t 32K").stderr.startswith("no preset is called 'nope'")
+    assert cli("compare r1,nope -t 32K").stderr.startswith("no model is called 'nope'")

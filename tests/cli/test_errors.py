@@ -36,7 +36,7 @@ HUGE = "9" * 400
 COMMAND_LINES = {
     "unknown preset": (
         "size --preset llama4-70b --tokens 1",
-        "--preset: no preset is called 'llama4-70b'\n"
+        "--preset: no model is called 'llama4-70b'\n"
         "help: did you mean 'llama3-70b' or 'llama2-70b' or 'llama-3-70b'? `kvcalc presets list` shows all of them",
     ),
     "unknown kind of attention": (
@@ -91,11 +91,11 @@ COMMAND_LINES = {
     ),
     "no tokens": (
         "verify --preset r1",
-        "kvcalc verify: missing option '--tokens' / '-t'\nhelp: `kvcalc verify --help` shows how",
+        "kvcalc verify: missing option '--tokens' / '-t'\nhelp: see `kvcalc verify --help`",
     ),
     "unknown option": (
         "size --prset r1",
-        "kvcalc size: no such option: --prset (Possible options: --preset)\nhelp: `kvcalc size --help` shows how",
+        "kvcalc size: no such option: --prset (Possible options: --preset)\nhelp: see `kvcalc size --help`",
     ),
     "unknown command": (
         "siz",
@@ -260,7 +260,7 @@ MODEL_FILES = {
     ),
     "no kind of layer": (
         GOOD_PRESET + "layers: {}\n",
-        "{file}:7: layers: layers names no kind of layer\nhelp: remove it if all layers are equal",
+        "{file}:7: layers: layers is empty\nhelp: remove it if all layers are equal",
     ),
     "kinds without a pattern": (
         GOOD_PRESET + "layers:\n  a: {}\n  b: {}\n",
@@ -285,7 +285,10 @@ MODEL_FILES = {
     ),
     "a list inside itself": ("a: &a [*a]\n", "is nested deeper than 64 levels\nhelp: flatten it"),
     "an empty file": ("", "{file}: is empty\nhelp: `kvcalc presets show r1` prints an example"),
-    "a file of comments": ("# nothing\n", "{file}: holds no values\nhelp: `kvcalc presets show r1` prints an example"),
+    "a file of comments": (
+        "# nothing\n",
+        "{file}: contains no values\nhelp: `kvcalc presets show r1` prints an example",
+    ),
     "two documents": (
         "a: 1\n---\nb: 2\n",
         "{file}:2: is not valid YAML: but found another document expected a single document in the stream\n"
@@ -314,7 +317,7 @@ CONFIGS = {
     ),
     "a number of 5,000 digits": (
         json.dumps(LLAMA).replace("512", "9" * 5000),
-        "{file}: holds a number that cannot be read: Exceeds the limit (4300 digits) for integer string conversion: "
+        "{file}: contains a number that cannot be read: Exceeds the limit (4300 digits) for integer string conversion: "
         "value has 5000 digits; use sys.set_int_max_str_digits() to increase the limit\nhelp: check its digits",
     ),
     "missing field": (
@@ -339,12 +342,12 @@ CONFIGS = {
         {**LLAMA, "model_type": "lama"},
         "{file}:2: model_type: unknown model_type 'lama'; its cache is decided by "
         "num_hidden_layers 4, num_attention_heads 8, num_key_value_heads 2, hidden_size 512\n"
-        "help: nearest known: llama, mllama, llama4; state its attention with --assume gqa, mha, mla, or write its facts as a preset (`kvcalc schema preset`) and pass that with --model",
+        "help: nearest known: llama, mllama, llama4; state its attention with --assume gqa or mha or mla, or write its facts as a preset (`kvcalc schema preset`) and pass that with --model",
     ),
     "no family": (
         {"architectures": ["Who"], "num_hidden_layers": 4},
         "{file}:1: model_type is missing; its cache is decided by num_hidden_layers 4\n"
-        "help: state its attention with --assume gqa, mha, mla, or write its facts as a preset (`kvcalc schema preset`) and pass that with --model",
+        "help: state its attention with --assume gqa or mha or mla, or write its facts as a preset (`kvcalc schema preset`) and pass that with --model",
     ),
     "layer types too short": (
         {**LLAMA, "model_type": "gpt_oss", "layer_types": ["full_attention"]},
@@ -396,7 +399,7 @@ PLANS = {
     ),
     "unknown model": (
         GOOD_PLAN.replace("r1", "r2"),
-        "{file}:3: deployments[0].model: no preset is called 'r2'\nhelp: `kvcalc presets list` shows all of them",
+        "{file}:3: deployments[0].model: no model is called 'r2'\nhelp: `kvcalc presets list` shows all of them",
     ),
     "unknown gpu": (
         GOOD_PLAN.replace("budget: 80GB", "gpu: h300\n    weights: 1GB"),
@@ -586,11 +589,11 @@ def test_a_file_that_may_not_be_read_is_explained(cli, tmp_path):
     [
         (
             "compare r1 llama3-8b -t 1k --variants mha",
-            "--variants: variants compares one model, and several are named",
+            "--variants: variants compares one model, but several are named",
         ),
         (
             "compare r1 llama3-8b -t 1k --methods all",
-            "--methods: methods compares one model, and several are named",
+            "--methods: methods compares one model, but several are named",
         ),
         ("size -p r1 -t 1 -b 1,8", "--batch: batch must be a positive whole number, not '1,8'"),
         ("size -p r1 -t 1,024,8192", "--tokens: tokens could be one number or several: '1,024,8192'"),

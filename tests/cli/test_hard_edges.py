@@ -52,7 +52,7 @@ FILES = {
         r"x\x1b[31m\n::error::y",
     ),
     "a tag of two lines": (SIZE, "name: !<x%0A::error::y> a", r"the tag x\n::error::y is not allowed"),
-    "a name of 300 characters": ("check {}", {"model": "x" * 300, "budget": "1GB"}, "no preset is called 'xxx"),
+    "a name of 300 characters": ("check {}", {"model": "x" * 300, "budget": "1GB"}, "no model is called 'xxx"),
     "a path of 300 characters": ("check {}", {"model": f"./{'x' * 300}", "budget": "1GB"}, "File name too long"),
     "a budget of 400 digits": (
         "check {}",
@@ -136,7 +136,7 @@ def test_a_file_ends_in_one_line(cli, tmp_path, case):
 COMMANDS = {
     "size -p r1 -t " + LONGER: "tokens must be at most",
     "size -p r1 -t 1 -b " + LONGER: "batch must be at most",
-    "size -p " + "x" * 300 + " -t 1": "no preset is called 'xxx",
+    "size -p " + "x" * 300 + " -t 1": "no model is called 'xxx",
     "size -p r1 -t 1 --attention gqa:" + LONGER: "takes its number of KV heads",
     "size -p r1 -t 1 --method streaming-llm:window_length=" + LONGER: "",
     "size -p r1 -t 1 -e llama_cpp --engine-set n_batch=" + LONGER: "n_batch must be",

@@ -144,8 +144,8 @@ def test_several_lengths_are_several_answers():
         ("size", {"model": "r1", "tokens": 1, "mtp": 1}, "mtp must be true or false, not 1"),
         ("size", {"model": ["r1"], "tokens": 1}, "model must be a string, not ['r1']"),
         ("size", {"model": True, "tokens": 1}, "model must be a string, not True"),
-        ("size", {"model": "--help", "tokens": 1}, "no preset is called '--help'"),
-        ("size", {"model": "\x1b[31m", "tokens": 1}, r"no preset is called '\x1b[31m'"),
+        ("size", {"model": "--help", "tokens": 1}, "no model is called '--help'"),
+        ("size", {"model": "\x1b[31m", "tokens": 1}, r"no model is called '\x1b[31m'"),
     ],
 )
 def test_arguments_that_are_none_are_refused(name, arguments, message):

@@ -94,8 +94,7 @@ def test_an_option_of_one_value_is_refused_twice(cli, name, option):
     flags = " / ".join(map(repr, option.flags))
     assert outcome == (
         "",
-        f"kvcalc {name}: option {flags} is given twice: '1' and '1'\n"
-        f"help: give it once; `kvcalc {name} --help` shows how\n",
+        f"kvcalc {name}: option {flags} is given twice: '1' and '1'\nhelp: give it once; see `kvcalc {name} --help`\n",
         2,
     )
 

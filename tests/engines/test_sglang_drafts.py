@@ -188,7 +188,7 @@ def test_a_plan_sizes_the_draft_that_its_command_names(tmp_path, cli):
     )
     (found,) = json.loads(cli(["check", str(plan), "--format", "json"]).stdout)["findings"]
     assert found["needed_bytes"] == 8192 * (36 + 1) * 8 * 128 * 2 * 2
-    assert "1 layer of eagle draft, planned as layers of this model" in found["notes"]
+    assert "1 draft layer of eagle, planned as layers of this model" in found["notes"]
 
 
 def test_the_models_own_checkpoint_drafts_with_its_own_layers():

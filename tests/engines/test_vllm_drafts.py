@@ -197,4 +197,4 @@ def test_a_size_counts_the_layers_that_draft():
     report = kvcalc.size(model, tokens=160, engine=of)
     assert report.total_bytes == 160 * (4 * 8 + 2 * 2) * 64 * 2 * 2
     assert [group.name for group in report.groups] == ["all", "draft all"]
-    assert "with 2 layers of model, which drafts" in report.notes
+    assert "with 2 layers of the draft model model" in report.notes

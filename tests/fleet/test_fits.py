@@ -94,7 +94,7 @@ def test_one_that_is_refused_keeps_no_other(cli):
         ("--with qwen3-0.6b --tokens 4K", "--with: this option is for one model"),
         ("--weights 16GB --tokens 4K", "--weights: this option is for one model"),
         ("--tokens 4K -f svg", "--format"),
-        ("--workload docs", "docs: there is no trace"),
+        ("--workload docs", "docs: no trace found"),
     ],
 )
 def test_what_is_asked_wrongly(cli, options, says):

@@ -44,7 +44,7 @@ def test_shares_of_vllm_add_up_to_the_whole(cli):
         (f"{LINE} -e vllm --as vllm {OTHER}", "--with: --with needs one GPU and one layout"),
         (f"{LINE} -e vllm --tp 2 {OTHER}", "other models need a single GPU, and TP 2 has 2"),
         (f"{LINE} -e vllm --with qwen3-0.6b,n=4", "--with: not another model: 'qwen3-0.6b,n=4'"),
-        (f"{LINE} -e vllm --with nobody-9b", "--with: no preset is called 'nobody-9b'"),
+        (f"{LINE} -e vllm --with nobody-9b", "--with: no model is called 'nobody-9b'"),
         ("fit llama-3.1-8b --gpu h100 -e vllm --with qwen3-0.6b", "--with: no context given for 'qwen3-0.6b'"),
     ],
 )

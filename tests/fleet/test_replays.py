@@ -134,7 +134,7 @@ def test_paths_folders_and_patterns():
     for texts in ([EXAMPLES], [EXAMPLES / "*"], [EXAMPLES / "*.csv", EXAMPLES / "*.jsonl"], [EXAMPLES, EXAMPLES]):
         assert [path.name for path in trace_paths(list(map(str, texts)))] == names
     for text in ("examples/traces/*.parquet", "docs"):
-        with pytest.raises(kvcalc.InvalidFileError, match="there is no trace"):
+        with pytest.raises(kvcalc.InvalidFileError, match="no trace found"):
             trace_paths([text])
 
 

@@ -353,7 +353,7 @@ def test_a_file_has_the_format_of_its_ending(cli, tmp_path, name, begins):
         ("plot r1 -o chart", "--out: a name without a suffix does not give a format"),
         ("plot r1 -t 1K -o missing/chart.json", "cannot be written: No such file or directory"),
         ("weights r1 -f svg", "--format: the format svg draws charts, and this answer has none"),
-        ("plot r1 -t 1K,2K,4K", "--tokens: a range has 2 token counts, and 3 are given"),
+        ("plot r1 -t 1K,2K,4K", "--tokens: a range has 2 token counts, but 3 are given"),
         ("plot r1 -t 2K,1K", "--tokens: the range starts at 2,048 tokens and ends at 1,024"),
         ("plot r1 --weights 10GB", "--weights: the bytes of a cache do not depend on it"),
         ("plot r1 --tp 2", "--tp, --pp, --dp, --dcp, --ep: the bytes of a cache do not depend on it"),
@@ -362,7 +362,7 @@ def test_a_file_has_the_format_of_its_ending(cli, tmp_path, name, begins):
         ("plot llama3-8b --max-users --gpu l40s -e llama_cpp -t 1K", "llama_cpp shares one context among its users"),
         (
             "plot r1 -e ideal,vllm --engine-set block_size=32",
-            "--engine-set applies to one engine, and several are named",
+            "--engine-set applies to one engine, but several are named",
         ),
         ("plot r1 -e nope", "--engine: no engine is called 'nope'"),
         ("plot", "no model named"),

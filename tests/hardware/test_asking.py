@@ -127,7 +127,7 @@ def test_a_plan_names_devices_or_gives_their_memory(tmp_path, cli):
     assert "memory of rtx-4090: 24,210 MiB assumed; Windows reports 24,564 MiB" in notes[0]
     assert not [note for note in notes[1] + notes[2] if note.startswith("memory of")]
     assert "memory of rtx-4090: given as 48GB" in notes[3]
-    assert any(note.startswith("memory of apple-36gb: older macOS's limit is assumed") for note in notes[4])
+    assert any(note.startswith("memory of apple-36gb: assuming older macOS's limit") for note in notes[4])
 
 
 def test_a_plan_with_an_engine_that_does_not_know_the_device_says_where(tmp_path, cli):

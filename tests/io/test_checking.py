@@ -53,8 +53,8 @@ def test_a_manifest_is_checked_as_a_plan_of_the_same_is(cli, folder):
     ("words", "line", "error"),
     [
         (UNSAID, "", "a.yaml:10: neither budget nor gpu is given\nhelp: add --gpu h100-80gb"),
-        (UNSAID.replace("llama-3.1-8b", "qwen3-tiny-next"), "--gpu h100", "a.yaml:10: model: no preset is called"),
-        (DEPLOYMENT.replace("llama-3.1-8b", "$(M)"), "", "a.yaml:11: model: M is a variable that nothing sets"),
+        (UNSAID.replace("llama-3.1-8b", "qwen3-tiny-next"), "--gpu h100", "a.yaml:10: model: no model is called"),
+        (DEPLOYMENT.replace("llama-3.1-8b", "$(M)"), "", "a.yaml:11: model: M is an unset variable"),
         (DEPLOYMENT.replace("--model=llama-3.1-8b, ", ""), "", "a.yaml:11: model: unknown"),
         (
             DEPLOYMENT.replace("072]", "072, --tensor-parallel-size=2]"),
@@ -172,7 +172,7 @@ def test_a_plan_refers_to_a_file_and_adds_to_it(cli, folder):
             DEPLOYMENT.replace("NAME", "a") + "---\n" + DEPLOYMENT.replace("NAME", "b"),
             "starts a, b, none of which is called 'NAME'",
         ),
-        (FROM, DEPLOYMENT.replace("072]", "072, --kv-cache-dtype=$(X)]"), "X is a variable that nothing sets"),
+        (FROM, DEPLOYMENT.replace("072]", "072, --kv-cache-dtype=$(X)]"), "X is an unset variable"),
         (FROM + "  args: vllm serve r1\n", DEPLOYMENT, "from and args both say what is started"),
     ],
 )

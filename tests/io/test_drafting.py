@@ -125,7 +125,7 @@ def test_weights_that_nothing_says_are_asked_for(tmp_path, cli):
     setting = f'speculative={{"model": "{draft}", "num_speculative_tokens": 3}}'
     done = cli([*asked, "--engine-set", setting])
     assert done.code == 2
-    assert done.stderr.startswith("--reserve: draft, which drafts: weights size unknown")
+    assert done.stderr.startswith("--reserve: draft model draft: weights size unknown")
     assert cli([*asked, "--engine-set", setting, "--reserve", "5GB"]).code == 0
 
 
@@ -168,7 +168,7 @@ def test_layouts_are_chosen_with_the_draft_and_a_page_says_how(tmp_path, cli):
         ),
         (
             ("--draft-model", "no-such-model", "--engine-set", f"speculative={NAMED}"),
-            "--draft-model: no preset is called 'no-such-model'",
+            "--draft-model: no model is called 'no-such-model'",
         ),
     ],
 )

@@ -639,7 +639,7 @@ def test_a_number_is_equal_within_the_rounding_of_its_print():
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [("", "none of its 0 lines"), ("GET /health 200\n" * 3, "none of its 3")]
+    ("content", "words"), [("", "no cache reported in 0 lines"), ("GET /health 200\n" * 3, "no cache reported in 3")]
 )
 def test_a_log_without_such_a_line_is_refused_with_what_was_looked_for(tmp_path, content, words):
     log = tmp_path / "nginx.log"
@@ -779,7 +779,7 @@ def test_whoever_writes_logs_is_an_engine_that_is_predicted():
 def test_a_log_that_is_not_there_or_of_an_unknown_engine_is_refused(tmp_path):
     with pytest.raises(kvcalc.InvalidFileError, match="no such file"):
         read_engine_log(tmp_path / "none.log")
-    with pytest.raises(kvcalc.UnknownNameError, match="no engine whose logs kvcalc reads is called 'tgi'"):
+    with pytest.raises(kvcalc.UnknownNameError, match="no engine with supported logs is called 'tgi'"):
         read_engine_log(LOGS / "vllm_qwen3_14b.log", "tgi")
 
 

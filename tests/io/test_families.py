@@ -213,11 +213,11 @@ REFUSED = {
     ),
     "an attention layer out of range": (
         of("lfm2", full_attn_idxs=[9]),
-        "full_attn_idxs: full_attn_idxs must hold layers from 0 to 3, not [9]",
+        "full_attn_idxs: full_attn_idxs must list layers from 0 to 3, not [9]",
     ),
     "another one": (
         of("bamba", attn_layer_indices=[4]),
-        "attn_layer_indices: attn_layer_indices must hold layers from 0 to 3, not [4]",
+        "attn_layer_indices: attn_layer_indices must list layers from 0 to 3, not [4]",
     ),
     "ratios that nobody compresses by": (
         of("deepseek_v4", compress_ratios=[1, 2, 3, 4]),
@@ -225,7 +225,7 @@ REFUSED = {
     ),
     "KDA layers out of range": (
         of("kimi_linear", LATENT, linear_attn_config={**KDA, "kda_layers": [1, 9], "full_attn_layers": [3]}),
-        "linear_attn_config.kda_layers: kda_layers must hold layers from 1 to 4, not 9",
+        "linear_attn_config.kda_layers: kda_layers must list layers from 1 to 4, not 9",
     ),
     "a layer in neither list": (
         of("kimi_linear", LATENT, linear_attn_config={**KDA, "kda_layers": [1, 2], "full_attn_layers": [4]}),
@@ -354,7 +354,7 @@ def test_an_assumption_that_the_config_contradicts_is_refused():
 
 
 def test_an_assumption_that_nobody_can_make_is_refused():
-    with pytest.raises(kvcalc.UnknownNameError, match="no attention to assume is called 'vit'"):
+    with pytest.raises(kvcalc.UnknownNameError, match="no assumption is called 'vit'"):
         kvcalc.load(of("brandnew"), assume="vit")
 
 

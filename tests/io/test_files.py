@@ -36,7 +36,7 @@ LARGE = {
         lambda: PRESET + "".join(f"k{n}: 1\n" for n in range(130_000)),
         "more than 125,000 values",
     ),
-    "1 MB of lists": ("yaml", lambda: "x: [" + "[]," * 300_000 + "1]", "holds more than 125,000 values"),
+    "1 MB of lists": ("yaml", lambda: "x: [" + "[]," * 300_000 + "1]", "contains more than 125,000 values"),
     "aliases": ("yaml", lambda: "a: &a [1,1,1,1,1,1]\nb: [" + "*a," * 40_000 + "1]", "more than 125,000 values"),
     "fields like others": (
         "json",

@@ -59,7 +59,7 @@ def test_one_bad_line_spoils_no_other(cli, fleet):
     assert outcome.code == 2
     for words in (
         ("fleet.jsonl:121", "is not a JSON object on one line"),
-        ("fleet.jsonl:123", "deployments[0].model", "no preset is called 'nope'"),
+        ("fleet.jsonl:123", "deployments[0].model", "no model is called 'nope'"),
         ("fleet.jsonl:124", "deployments[0].tokns", "no field of a plan is called 'tokns'"),
     ):
         assert any(all(word in line for word in words) for line in outcome.stdout.splitlines()), words

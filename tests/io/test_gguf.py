@@ -108,8 +108,11 @@ HOSTILE = {
         "ends in the middle of a key: it needs 9,223,372,036,854,775,808",
     ),
     "a key too long": (header(1) + text("k" * 5000) + typed(1), "has a key of 5,000 bytes; the limit is 1,024"),
-    "a key that is no text": (header(1) + text(b"\xff\xfe") + typed(1), "holds a key that is not UTF-8"),
-    "a text that is no text": (header(1) + KEY + struct.pack("<I", STRING) + text(b"\xff"), "holds a text that is not"),
+    "a key that is no text": (header(1) + text(b"\xff\xfe") + typed(1), "contains a key that is not UTF-8"),
+    "a text that is no text": (
+        header(1) + KEY + struct.pack("<I", STRING) + text(b"\xff"),
+        "contains a text that is not",
+    ),
     "a text of 2^63 bytes": (header(1) + KEY + struct.pack("<IQ", STRING, LONG), "ends in the middle of a text"),
     "a key twice": (header(2) + (KEY + typed(1)) * 2, "the key 'k' occurs twice"),
     "a type that is none": (header(1) + KEY + struct.pack("<I", 99), "is of type 99, which GGUF does not have"),
@@ -134,7 +137,7 @@ HOSTILE = {
     "numbers that overflow in all": (header(1) + KEY + struct.pack("<IIQ", ARRAY, 12, 2**61), "the middle of an array"),
     "an architecture that is no text": (
         header(1) + text("general.architecture") + struct.pack("<I", STRING) + text(b"\xff\xfe"),
-        "holds a text that is not UTF-8",
+        "contains a text that is not UTF-8",
     ),
     "an architecture that breaks the line": (gguf({"general.architecture": "llama\n"}), r"architecture 'llama\n'"),
     "an architecture in a list": (gguf({"general.architecture": ["llama"]}), "of the architecture Array"),

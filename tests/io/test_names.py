@@ -175,8 +175,8 @@ MISTAKES = {
         of("PanguEmbedded", interleaved_sliding_window=["x"]),
         "interleaved_sliding_window must",
     ),
-    "windows of too few layers": (of("domyn_edge", window_sizes=[[9, 0]]), "window_sizes must hold 4 pairs"),
-    "no window at all": (of("domyn_edge"), "window_sizes must hold 4 pairs"),
+    "windows of too few layers": (of("domyn_edge", window_sizes=[[9, 0]]), "window_sizes must have 4 pairs"),
+    "no window at all": (of("domyn_edge"), "window_sizes must have 4 pairs"),
     "loops without end": (of("iquestloopcoder", loop_num=10**6), "cached layers exceed the limit of 10,000"),
     "loops that share": (
         of("nanbeige", num_loops=2, loop_share_kv=True),
@@ -293,7 +293,7 @@ MORE_MISTAKES = {
     "ratios of too few layers": (deepseek_41(compress_ratios=[2]), "compress_ratios must name 4 layers"),
     "a source that is no layer": (
         deepseek_41(kv_source_layer_ids=[9], index_source_layer_ids=[]),
-        "kv_source_layer_ids must hold layers from 0 to 3",
+        "kv_source_layer_ids must list layers from 0 to 3",
     ),
     "an unknown mixer": (of("minicpm_sala", mixer_types=["x"]), "mixer_types must name up to 4 layers"),
     "an unknown layer of Jet": (of("jet_nemotron", layer_types=["x"] * 4), "layer_types must name 4 layers"),
@@ -304,7 +304,7 @@ MORE_MISTAKES = {
     ),
     "full layers that are none": (
         {"model_type": "gigachat3_5", "full_attention_layers": [99]},
-        "full_attention_layers must hold layers from 0 to 11",
+        "full_attention_layers must list layers from 0 to 11",
     ),
     "values of other heads": (
         of("alice_ai", layer_types=["linear_attention"] * 4, linear_num_key_heads=2, linear_num_value_heads=4),
@@ -362,7 +362,7 @@ def test_layers_with_ngrams_keep_the_inputs_of_their_convolution():
 
 
 def test_ngrams_of_no_layer_are_refused():
-    with pytest.raises(kvcalc.InvalidValueError, match="ple_layer_ids must hold layers from 1 to 4"):
+    with pytest.raises(kvcalc.InvalidValueError, match="ple_layer_ids must list layers from 1 to 4"):
         kvcalc.load(of("qwen4_exp_text", ple_layer_ids=[5]))
 
 

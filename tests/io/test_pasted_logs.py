@@ -479,7 +479,7 @@ def test_a_log_of_tgi_is_named(line):
     ],
 )
 def test_lines_that_only_sound_like_a_cache_are_none(line):
-    with pytest.raises(kvcalc.InvalidFileError, match="reports a cache"):
+    with pytest.raises(kvcalc.InvalidFileError, match="no cache reported in"):
         read_said(line)
 
 
@@ -489,7 +489,7 @@ def test_a_draft_in_a_log_of_llama_cpp_is_not_added_to_the_model():
     text += "llama_context: n_ctx = 4096\n" + _ARROW.format("112.00", 4096, 28, "1/1", "f16", "56.00", "f16", "56.00")
     report = explain(kvcalc.load("llama-3.1-8b"), read_said(text)[0])
     assert report.agrees
-    assert report.notes[-1] == "the log has several contexts: the largest is judged, not that of line 4"
+    assert report.notes[-1] == "the log has several contexts: the largest is compared, not that of line 4"
 
 
 def test_the_form_of_a_line_dates_a_build_of_llama_cpp():

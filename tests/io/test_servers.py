@@ -310,7 +310,7 @@ def test_pages_that_need_a_key_are_left_out():
         ("http://u:hunter2@127.0.0.1:1", "the address contains a user name or a password, which is not sent"),
         ("http://127.0.0.1:99999", "the address cannot be read"),
         ("http://[::1", "the address cannot be read"),
-        ("http://", "names no host"),
+        ("http://", "has no host"),
         ("http://127.0.0.1:1", "cannot be read: "),
         ("HTTPS://127.0.0.1:1", "cannot be read: "),
         ("http://none.invalid:1", "cannot be read: "),

@@ -377,7 +377,9 @@ def test_an_error_is_read_from_a_pipe():
 
 def test_a_word_that_is_no_file_is_not_taken_for_a_text(cli):
     assert cli("explain none.log r1").stderr.startswith("none.log: no such file")
-    assert cli(["explain", "a text of no engine", "r1"]).stderr.startswith("the pasted text: none of its 1 lines")
+    assert cli(["explain", "a text of no engine", "r1"]).stderr.startswith(
+        "the pasted text: no cache reported in 1 line"
+    )
 
 
 def test_the_model_that_a_log_names_is_taken(cli):

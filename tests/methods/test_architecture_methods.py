@@ -160,9 +160,7 @@ def test_the_command_line_predicts_and_runs(cli, monkeypatch):
     outcome = cli("size --preset llama-3.2-1b --tokens 100 --method yoco:sliding_window=16 --verify", columns=120)
     assert outcome.code == 0
     assert "equal, to the byte" in outcome.stdout
-    assert (
-        "as YOCO: 8 layers of 32 heads of 64 that see the last 16 tokens; layer 8 caches 8 KV heads" in outcome.stdout
-    )
+    assert "as YOCO: 8 layers of 32 heads of 64 with the last 16 tokens; layer 8 caches 8 KV heads" in outcome.stdout
 
 
 @pytest.mark.parametrize("spec", ["mlkv:num_key_value_layers=5", "mlkv:num_key_value_layers=6", "mlkv"])

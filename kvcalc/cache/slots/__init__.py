@@ -1,5 +1,5 @@
-"""Slot rules: how many slots of a cache tensor t tokens take.
+"""Slot rules: the slots of a cache tensor for t tokens.
 
-`algebra` says what an expression over t answers, `primitives` are the few of which all others are made, `rule` gives an
-expression its words. Named rules stand by who makes them: `layers`, `engines`, `methods`.
+`algebra` defines what an expression over t answers, `primitives` are the few building blocks, `rule` gives an
+expression its words. Named rules are grouped by origin: `layers`, `engines`, `methods`.
 """

@@ -1,10 +1,10 @@
-"""Expressions over t, the number of cached tokens, and what each of them answers by how it is made.
+"""Expressions over t, the number of cached tokens, and what follows from their structure.
 
-A primitive says three things: its number for t tokens, how that repeats (`stretches`), and between which numbers it
-stays (`bounds`). All else is worked out here, once: kinks, period, most, saturation, and the inverse. An expression of
-expressions says them by what its parts say, so that a size and its inverse cannot disagree.
+A primitive defines three things: its number for t tokens, how that repeats (`stretches`), and its `bounds`. All else is
+derived here, once: kinks, period, most, saturation, and the inverse. Composed expressions derive them from their parts,
+so that a size and its inverse cannot disagree.
 
-Numbers are exact ints, or int64 arrays of numpy, which nothing here imports.
+Numbers are exact ints, or numpy's int64 arrays, without importing numpy here.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     """Token counts: one int, or an int64 array of them."""
     Bounds = Callable[[int, int], tuple[int, int]]
 
-# as a class it would compile its annotations when it is imported
+# as a class it would compile its annotations on import
 Stretch = NamedTuple("Stretch", [("start", int), ("period", int), ("growth", int)])  # noqa: UP014
-"""Token counts from `start` up to the next stretch: each `period` tokens more add `growth`."""
+"""Token counts from `start` to the next stretch: each further `period` tokens add `growth`."""
 
 
 class Expression:
-    """A number for each t, exact, and what follows from how it is made.
+    """An exact number for each t, and what follows from its structure.
 
-    Expressions are values: equal where they are of one class with equal parts. (A dataclass each would be a tenth of
-    the time that a size takes to start.)
+    Expressions are values: equal if they have the same class and equal parts. (Dataclasses would add a tenth to the
+    start-up time of a size.)
     """
 
     __slots__ = ("_hash", "_stretches")
@@ -45,38 +45,38 @@ class Expression:
     _fields: ClassVar[tuple[str, ...]] = ()
     _identity: ClassVar[attrgetter[object]]
     takes_all_for_prompt: bool = False
-    """Whether a prompt is cut once, and all t tokens are taken for it, as nobody said where it ends."""
+    """Whether a prompt is cut once, assuming all t tokens are prompt because its length is unknown."""
 
     def __init_subclass__(cls) -> None:
         cls._fields += tuple(cls.__dict__.get("__slots__", ()))
         cls._identity = attrgetter("__class__", *cls._fields)
 
-    # ---- what each says for itself
+    # ---- defined by each class
 
     def slots(self, tokens: Tokens) -> Tokens:
         """The number for `tokens` cached tokens."""
         raise NotImplementedError
 
     def in_step(self, tokens: int) -> int:
-        """Inside of the step after `tokens` tokens, once its own is there and before any is dropped for it."""
+        """During the step after `tokens` tokens: with the new token added and none dropped yet."""
         raise NotImplementedError
 
     def bounds(self, first: int, last: int) -> tuple[int, int]:
-        """No more and no less than the numbers of first..last tokens; exact where first is last."""
+        """Bounds of the numbers of first..last tokens; exact if first is last."""
         raise NotImplementedError
 
     def over(self, inner: Expression) -> Expression:
-        """This expression over what `inner` makes of the tokens: one after the other."""
+        """This expression applied to `inner`: their composition."""
         raise NotImplementedError
 
     def _made_of(self) -> Iterator[Stretch]:
         raise NotImplementedError
 
-    # ---- what follows
+    # ---- derived
 
     @property
     def stretches(self) -> tuple[Stretch, ...]:
-        """The first from no tokens on, the last without end. In each of them growth repeats."""
+        """The first starts at 0 tokens, the last has no end. In each of them growth repeats."""
         try:
             return self._stretches
         except AttributeError:
@@ -84,7 +84,7 @@ class Expression:
             return self._stretches
 
     def pieces(self, start: int = 0) -> Iterator[tuple[Stretch, int | None]]:
-        """Stretches from `start` on, with the token count after the last of each; None for the one without end."""
+        """Stretches from `start` on, with the token count after each; None for the last."""
         ends = [stretch.start for stretch in self.stretches[1:]]
         for stretch, end in zip(self.stretches, [*ends, None], strict=True):
             if end is None or end > start:
@@ -97,16 +97,16 @@ class Expression:
 
     @property
     def period(self) -> int:
-        """Tokens after which the growth repeats, wherever that is."""
+        """Period of the growth, in tokens."""
         return lcm(*[stretch.period for stretch in self.stretches])
 
     def growth(self, tokens: int) -> int:
-        """What a period adds from `tokens` tokens on, as if no window filled meanwhile."""
+        """Growth per period from `tokens` tokens on, as if no window filled in between."""
         stretch, _ = next(self.pieces(tokens))
         return stretch.growth * (self.period // stretch.period)
 
     def most(self, tokens: int) -> int:
-        """Most that there ever was on the way to `tokens` tokens."""
+        """The largest number up to `tokens` tokens."""
         known = self.slots(0)
         for (start, period, growth), end in self.pieces():
             if start > tokens:
@@ -120,12 +120,12 @@ class Expression:
 
     @property
     def saturates_at(self) -> int | None:
-        """Tokens from which on there is never more; 0 where that is from the start, None where there always is."""
+        """Tokens at which it saturates; 0 if it is constant, None if it never does."""
         start, period, growth = self.stretches[-1]
         return None if growth > 0 else self.first_above(self.most(start + period - 1) - 1)
 
     def first_above(self, limit: int) -> int | None:
-        """Fewest tokens that take more than `limit`; None where none do."""
+        """Fewest tokens that need more than `limit`; None if none do."""
         found = (_first_above(self.bounds, limit, stretch, end) for stretch, end in self.pieces())
         return next((tokens for tokens in found if tokens is not None), None)
 
@@ -161,7 +161,7 @@ class Expression:
             return self._hash
 
     def __getstate__(self) -> tuple[None, dict[str, object]]:
-        """What another process gets: all but the hash, which differs there."""
+        """State for another process: all but the hash, which differs there."""
         names = {name for kind in type(self).__mro__ for name in getattr(kind, "__slots__", ())} - {"_hash"}
         return None, {name: getattr(self, name) for name in sorted(names) if hasattr(self, name)}
 
@@ -170,13 +170,13 @@ class Expression:
 
 
 class Operation(Expression):
-    """An expression made of others, its operands: the same in a step, as a bound, and over something else."""
+    """An expression composed of operands: likewise in a step, for bounds, and in composition."""
 
     __slots__ = ("operands",)
     operands: tuple[Expression, ...]
 
     def _value(self, numbers: Sequence[Tokens]) -> Tokens:
-        """The number, where those of the operands are `numbers`."""
+        """The number, given the operands' `numbers`."""
         raise NotImplementedError
 
     def slots(self, tokens: Tokens) -> Tokens:
@@ -184,16 +184,16 @@ class Operation(Expression):
         return self._value([operand.slots(tokens) for operand in self.operands])
 
     def in_step(self, tokens: int) -> int:
-        """By what the operands have inside of the step."""
+        """By the operands' numbers during the step."""
         return self._value([operand.in_step(tokens) for operand in self.operands])
 
     def bounds(self, first: int, last: int) -> tuple[int, int]:
-        """By the bounds of the operands, as it is for whatever rises with each of them."""
+        """By the operands' bounds, for expressions that rise with each operand."""
         each = [operand.bounds(first, last) for operand in self.operands]
         return self._value([least for least, _ in each]), self._value([most for _, most in each])
 
     def over(self, inner: Expression) -> Expression:
-        """The same of what the operands are over `inner`."""
+        """The same of the operands composed with `inner`."""
         made = object.__new__(type(self))
         for name in self._fields:
             setattr(made, name, getattr(self, name))
@@ -202,12 +202,12 @@ class Operation(Expression):
 
     @property
     def takes_all_for_prompt(self) -> bool:  # type: ignore[override]  # an expression of t answers with a constant
-        """Whether one of the operands does."""
+        """Whether any operand does."""
         return any(operand.takes_all_for_prompt for operand in self.operands)
 
 
 def together(expressions: Sequence[Expression]) -> Iterator[tuple[int, list[Stretch]]]:
-    """Where stretches of several expressions start, and the stretch of each from there on."""
+    """Starts of the stretches of several expressions, with the stretch of each from there on."""
     starts = {stretch.start for expression in expressions for stretch in expression.stretches}
     for start in sorted(starts):
         yield start, [next(expression.pieces(start))[0] for expression in expressions]
@@ -216,7 +216,7 @@ def together(expressions: Sequence[Expression]) -> Iterator[tuple[int, list[Stre
 def turns(on: Expression, at: int) -> Iterator[tuple[int, int | None, bool | None]]:
     """Where an expression is `at` or more: stretches of token counts, with their ends, in which it is (True) or not.
 
-    None for a stretch in which it is now and then, over and over; there it returns to the same numbers each period.
+    None for a stretch in which it alternates; there it repeats the same numbers each period.
     """
     for (start, period, growth), end in on.pieces():
         if growth == 0:
@@ -251,10 +251,9 @@ def _first_below(bounds: Bounds, limit: int, stretch: Stretch, end: int | None) 
 
 
 def _first_above(bounds: Bounds, limit: int, stretch: Stretch, end: int | None) -> int | None:
-    """First token count of a stretch, before `end`, with more than `limit`; None where there is none.
+    """First token count of a stretch, before `end`, with more than `limit`; None if there is none.
 
-    By division to the periods in which it may be, and by halving inside of them. What does not grow has it in the
-    first period or never.
+    Found by division down to the period, and by bisection in it. Without growth it is in the first period or nowhere.
     """
     first, period, growth = stretch
     last = first + period - 1
@@ -280,7 +279,7 @@ def _search(bounds: Bounds, limit: int, first: int, last: int) -> int | None:
 
 
 def _highest(bounds: Bounds, first: int, last: int, known: int) -> int:
-    """Most of first..last, or `known` where that is more."""
+    """Most of first..last, or `known` if that is more."""
     least, most = bounds(first, last)
     if most <= known:
         return known

@@ -1,4 +1,4 @@
-"""Slot rules of what layers keep by themselves: every token, a window, a compressed entry, a state."""
+"""Slot rules of layers: every token, a window, a compressed entry, a state."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def last_tokens(window: int) -> SlotRule:
 def current_chunk(size: int) -> SlotRule:
     """min(t, size) slots: chunked attention, which looks back to the start of its own chunk.
 
-    Right after a border only a few slots hold tokens that are still seen, but every sequence that got past the first
-    border needed the whole chunk, and the buffer for it stays.
+    Right after a boundary only a few slots are still needed, but every sequence past the first boundary needed the
+    whole chunk, and its buffer stays.
     """
     return SlotRule(AtMost(TOKENS, size), f"chunk of {size:,}", window=size)
 
 
 def prompt_and_last(window: int) -> SlotRule:
-    """The prompt and the last `window` generated tokens; t slots as long as nobody says where the prompt ends."""
+    """The prompt and the last `window` generated tokens; t slots if the prompt length is unknown."""
     return SlotRule(TOKENS, f"prompt + last {window:,}", generated_window=window)
 
 
@@ -42,22 +42,22 @@ def every_nth(n: int) -> SlotRule:
 
 
 def pending(n: int, start: int = 0) -> SlotRule:
-    """(t - start) mod n slots: tokens that wait until there are n of them, to be compressed or quantised together.
+    """(t - start) mod n slots: tokens pending until n of them are compressed or quantised together.
 
-    start: tokens that never waited.
+    start: tokens that were never pending.
     """
     return SlotRule(Remainder(Above(TOKENS, start), n), f"fewer than {n:,} pending")
 
 
 def settled(n: int, start: int = 0) -> SlotRule:
-    """min(t, start) + n * floor((t - start) / n) slots: every token that does not wait, all but those of `pending`."""
+    """min(t, start) + n * floor((t - start) / n) slots: every token except those of `pending`."""
     return SlotRule(AtMost(TOKENS, start) + n * Floor(Above(TOKENS, start), 1, n), f"all but those pending for {n:,}")
 
 
 def once(count: int = 1, from_token: int = 0, words: str = "once") -> SlotRule:
-    """`count` slots however long the sequence is: a recurrent state, or the tokens of an encoder.
+    """`count` slots for any sequence length: a recurrent state, or the tokens of an encoder.
 
-    from_token: tokens from which on they are there; before it there is none. words: what they are, for a report.
+    from_token: tokens from which on they exist. words: for a report.
     """
     if not from_token:
         return SlotRule(Constant(count), words)
@@ -70,9 +70,9 @@ def all_but_last(count: int) -> SlotRule:
 
 
 class _EncoderTokens(Expression):
-    """The tokens that cross-attention looks at, how many the model's config does not say: there is no number to give.
+    """The tokens that cross-attention attends to, if the model's config does not give their number.
 
-    Raises InvalidValueError where one is asked for: an engine setting has to say it first.
+    Raises InvalidValueError when the number is needed: an engine setting must give it.
     """
 
     __slots__ = ()
@@ -102,4 +102,4 @@ def _unknown() -> InvalidValueError:
 
 
 ENCODER_TOKENS = SlotRule(_EncoderTokens(), "every encoder token")
-"""One slot for each token that cross-attention looks at."""
+"""One slot for each token that cross-attention attends to."""

@@ -1,4 +1,4 @@
-"""Slot rules of what methods leave: chosen tokens, shares of a prompt, packed codes."""
+"""Slot rules of methods: selected tokens, shares of a prompt, packed codes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from kvcalc.cache.slots.rule import SlotRule
 
 
 def within(outer: SlotRule, inner: SlotRule) -> SlotRule:
-    """`outer` of what `inner` keeps, as tokens that are chosen and quantised: `outer` itself where that is all."""
+    """`outer` of what `inner` keeps, such as selected tokens that are quantised; just `outer` if `inner` keeps all."""
     return outer if inner == EVERY_TOKEN else SlotRule(outer.over(inner), f"{outer} of {inner}")
 
 
 def packed(units: int, per_slot: int, rule: SlotRule) -> SlotRule:
     """ceil(s * units / per_slot) slots, where s are the slots of another rule: units of several tokens share a slot.
 
-    units: how many of what is packed one of the other rule's slots has, all heads together (groups of elements, say).
-    per_slot: how many of them share a slot. rule: when they come.
+    units: packed items per slot of the other rule, for all heads together (such as groups of elements). per_slot: items
+    per packed slot. rule: the other rule.
     """
     whole, rest = divmod(units, per_slot)
     if rest:
@@ -30,7 +30,7 @@ def packed(units: int, per_slot: int, rule: SlotRule) -> SlotRule:
 
 
 def first_tokens(limit: int) -> SlotRule:
-    """min(t, limit) slots: the first tokens, which are kept in another format than those after them."""
+    """min(t, limit) slots: the first tokens, kept in another format than later ones."""
     return SlotRule(AtMost(TOKENS, limit), f"first {limit:,}")
 
 
@@ -40,12 +40,12 @@ def all_but_first(count: int) -> SlotRule:
 
 
 def newest(limit: int) -> SlotRule:
-    """min(t, limit) slots: the newest tokens, which are kept in another format than those before them."""
+    """min(t, limit) slots: the newest tokens, kept in another format than earlier ones."""
     return SlotRule(AtMost(TOKENS, limit), f"newest {limit:,}")
 
 
 def every_token_and_next() -> SlotRule:
-    """T + 1 slots: a mask that is already as long as the next step needs it."""
+    """T + 1 slots: a mask already sized for the next step."""
     return SlotRule(TOKENS + 1, "every token and the next")
 
 
@@ -53,19 +53,19 @@ def every_token_and_next() -> SlotRule:
 
 
 def sinks_and_last(limit: int, sinks: int) -> SlotRule:
-    """min(t, limit) slots: the first `sinks` tokens and the newest of the others."""
+    """min(t, limit) slots: the first `sinks` tokens and the newest others."""
     return SlotRule(AtMost(TOKENS, limit), f"{sinks:,} sinks + last {limit - sinks:,}")
 
 
 def chosen(limit: int, words: str) -> SlotRule:
-    """min(t, limit) slots: the tokens that a method thinks most of, chosen once each step has added its own."""
+    """min(t, limit) slots: the highest-scored tokens, selected after each step has added its token."""
     return SlotRule(Anew(AtMost(TOKENS, limit)), words)
 
 
 def share_of_tokens(kept: int, of: int, first: int = 0) -> SlotRule:
-    """min(t, first + ceil(t * kept / of)) slots: a share of all tokens so far, beside a few that always stay.
+    """min(t, first + ceil(t * kept / of)) slots: a share of all tokens so far, plus a few that always stay.
 
-    It grows by no more than one with each token, so that what is dropped is never missed.
+    It grows by at most one per token, so that a dropped token is never needed again.
     """
     share = f"{kept:,} of {of:,}"
     if first:
@@ -74,7 +74,7 @@ def share_of_tokens(kept: int, of: int, first: int = 0) -> SlotRule:
 
 
 def chosen_share(kept: int, of: int, first: int = 0) -> SlotRule:
-    """The same slots, of the tokens that a method thinks most of, chosen once each step has added its own."""
+    """The same slots for the highest-scored tokens, selected after each step has added its token."""
     rule = share_of_tokens(kept, of, first)
     return SlotRule(Anew(rule), str(rule))
 
@@ -85,13 +85,13 @@ def window_and_share(window: int, kept: int, of: int) -> SlotRule:
     return SlotRule(AtMost(TOKENS, window) + before, f"last {window:,} + {kept:,} of {of:,} before")
 
 
-# ---- tokens of a prompt that is cut once
+# ---- tokens of a prompt cut once
 
 
 def cut_prompt(limit: int, prompt: int | None = None) -> SlotRule:
     """min(p, limit) slots of a prompt of p tokens, cut once, and one for each token after it.
 
-    prompt: p; None as long as nobody says where the prompt ends: then all tokens are taken for it.
+    prompt: p; None if unknown: then all tokens are assumed to be prompt.
     """
     words = f"{limit:,} of the prompt"
     if prompt is None:

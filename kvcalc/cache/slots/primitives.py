@@ -1,12 +1,12 @@
-"""The few expressions over t of which all slot rules are made.
+"""The few expressions over t from which all slot rules are built.
 
     t and constants     Cached, Constant
     sums                a + b, a - b, 3 * a, a + 1
-    rounded shares      Floor(a, 2, 3), Ceil(a, 2, 3), and what is left of whole ones, Remainder(a, n)
+    rounded shares      Floor(a, 2, 3), Ceil(a, 2, 3), and the rest, Remainder(a, n)
     steps and ends      AtMost(a, n), Above(a, n), Lower(a, b), Switch(token, before, after)
-    inside of a step    Anew(a)
+    during a step       Anew(a)
 
-Each is exact over any other, and so is one after the other: `a.over(b)`.
+Each is exact over any other, and so is their composition: `a.over(b)`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _INT64_END = 2**63
 
 
 class Cached(Expression):
-    """t, the tokens themselves. takes_all_for_prompt: whether they are one prompt, as nobody said where it ends."""
+    """t, the tokens themselves. takes_all_for_prompt: whether all are assumed to be prompt."""
 
     __slots__ = ("takes_all_for_prompt",)
 
@@ -84,7 +84,7 @@ class Constant(Expression):
 
 
 class Sum(Operation):
-    """The sum of weight * a over terms (weight, a), and a constant. A weight below nothing takes away."""
+    """The sum of weight * a over terms (weight, a), and a constant. Negative weights subtract."""
 
     __slots__ = ("plus", "weights")
 
@@ -100,7 +100,7 @@ class Sum(Operation):
         return first + self.plus if self.plus else first
 
     def bounds(self, first: int, last: int) -> tuple[int, int]:
-        """What is taken away is least where the sum is most."""
+        """Subtracted terms are least where the sum is most."""
         least = most = self.plus
         for weight, operand in zip(self.weights, self.operands, strict=True):
             one, other = sorted(weight * bound for bound in operand.bounds(first, last))
@@ -108,7 +108,7 @@ class Sum(Operation):
         return least, most
 
     def _made_of(self) -> Iterator[Stretch]:
-        """Growth adds up, over a period of all."""
+        """Growth adds up over a common period."""
         for start, stretches in together(self.operands):
             period = lcm(*[stretch.period for stretch in stretches])
             growths = [stretch.growth * (period // stretch.period) for stretch in stretches]
@@ -126,7 +126,7 @@ class _Share(Operation):
         self.per = per
 
     def _made_of(self) -> Iterator[Stretch]:
-        """So many periods of a add whole ones."""
+        """These many periods of a add up to a whole number."""
         (inner,) = self.operands
         for start, period, growth in inner.stretches:
             share = growth * self.times
@@ -181,7 +181,7 @@ class Remainder(Operation):
 
 
 class Anew(Operation):
-    """a, of tokens that are chosen anew in each step once its own is there: inside of it that is one more."""
+    """a, for tokens selected again in each step after adding its token: during the step one more."""
 
     __slots__ = ()
 
@@ -202,19 +202,19 @@ class Anew(Operation):
 
 
 class _Choice(Operation):
-    """One expression, and from where a third comes to a number on, another."""
+    """One expression, and another once a third reaches a number."""
 
     __slots__ = ()
 
     def _choice(self) -> tuple[Expression, int, Expression, Expression]:
-        """The expression that decides, its number, what holds before it and what from there on."""
+        """The deciding expression, its number, the expression before and the one from there on."""
         raise NotImplementedError
 
     def _made_of(self) -> Iterator[Stretch]:
-        """Those of each while it holds.
+        """Those of each while it applies.
 
-        Where what decides goes up and down and returns to the same numbers, the others grow alike in that time: they
-        are expressions of it, or differ by it.
+        If the deciding expression oscillates, the others grow equally in that time: they are expressions of it, or
+        differ by it.
         """
         on, at, before, after = self._choice()
         for start, end, is_there in turns(on, at):
@@ -242,7 +242,7 @@ class Switch(_Choice):
         return before + (after - before) * (tokens >= self.token)
 
     def bounds(self, first: int, last: int) -> tuple[int, int]:
-        """Those of the one that holds; of both where the step may lie between."""
+        """Those of the one that applies; of both if the step may lie in between."""
         on, before, after = self.operands
         least, most = on.bounds(first, last)
         if most < self.token:
@@ -291,7 +291,7 @@ class Above(_Choice):
 
     def _choice(self) -> tuple[Expression, int, Expression, Expression]:
         (inner,) = self.operands
-        return inner, self.start, Constant(0), inner  # what is above grows as all of it does
+        return inner, self.start, Constant(0), inner  # the part above grows like the whole
 
 
 class Lower(_Choice):
@@ -312,7 +312,7 @@ class Lower(_Choice):
 
 
 def floor_of(number: Tokens, times: int, per: int) -> Tokens:
-    """floor(number * times / per); in Python's ints where an int64 does not hold the product."""
+    """floor(number * times / per); in Python ints if the product exceeds int64."""
     if isinstance(number, int) or times == 1 or not number.size:
         return number * times // per
     if times * max(int(number.max()), -int(number.min())) < _INT64_END:

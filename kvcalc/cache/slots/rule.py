@@ -1,4 +1,4 @@
-"""A slot rule: an expression over t with the words that a report has for it."""
+"""A slot rule: an expression over t with its words for a report."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ if TYPE_CHECKING:
 
 
 class SlotRule(Operation):
-    """How many slots hold t cached tokens, by an expression that all answers come from.
+    """The slots for t cached tokens, by an expression from which all answers follow.
 
-    words: what they are, for a report. window: the tokens that a layer looks back by itself, a sliding window or a
-    chunk; None where it looks back without end, or a method or an engine says what is kept. generated_window: how many
-    tokens it looks back beside its whole prompt. packing: (units, per_slot, rule) where slots of another rule share
-    one, units of each for all heads together.
+    words: for a report. window: the layer's own reach in tokens, a sliding window or a chunk; None if unlimited, or if
+    a method or an engine decides what is kept. generated_window: its reach in addition to its whole prompt. packing:
+    (units, per_slot, rule) if slots of another rule share one, units of each for all heads together.
     """
 
     __slots__ = ("generated_window", "packing", "window", "words")
@@ -47,7 +46,7 @@ class SlotRule(Operation):
 
     @property
     def constant(self) -> int | None:
-        """Slots that there are however long the sequence is; None where that is a matter of t."""
+        """Slots for any sequence length; None if they depend on t."""
         (expression,) = self.operands
         return expression.number if isinstance(expression, Constant) else None
 
@@ -56,6 +55,6 @@ class SlotRule(Operation):
 
 
 def ordinal(number: int) -> str:
-    """`4th`, `128th`; 1st, 2nd and 3rd as they are written."""
+    """`4th`, `128th`, `1st`, `2nd`, `3rd`."""
     tens, ones = divmod(number % 100, 10)
     return f"{number:,}{('th', 'st', 'nd', 'rd', *['th'] * 6)[ones] if tens != 1 else 'th'}"

@@ -36,7 +36,7 @@ __all__ = [
 ]
 _UNNAMED = "the log does not describe its model; name it to check these numbers, and for exact ones"
 _SILENT = "the server does not report the size of its cache"
-EXPLAINERS = Registry("kvcalc.fleet.explain", "engine whose logs kvcalc reads")
+EXPLAINERS = Registry("kvcalc.fleet.explain", "engine with supported logs")
 
 
 def explainer_of(engine: str) -> Explainer:

@@ -125,7 +125,7 @@ class _Reader:
 
 
 def _once(settled: Iterable[Settled]) -> list[Settled]:
-    """Deployments, each once: of overlays that leave it as it is, each says the same."""
+    """Deployments without duplicates: overlays may repeat an unchanged one."""
     found: dict[str, Settled] = {}
     for each in settled:
         found.setdefault(repr(each.deployed), each)

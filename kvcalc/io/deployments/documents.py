@@ -73,7 +73,7 @@ class Document(NamedTuple):
 
     @property
     def group(self) -> str:
-        """Kubernetes' group of APIs."""
+        """Kubernetes' API group."""
         return str(self.root.at("apiVersion").text).rpartition("/")[0]
 
     @property
@@ -187,7 +187,7 @@ def grammar_of(source: Source) -> str:
 
 
 def documents_of(source: Source) -> list[Document]:
-    """Documents of a file. Raises InvalidFileError with the line, and for a template that is not rendered."""
+    """Documents of a file. Raises InvalidFileError with the line, also for an unrendered template."""
     words = source.words.removeprefix("\ufeff").replace("\r\n", "\n")
     text = Text.of_file(words)
     grammar = grammar_of(source._replace(words=words))

@@ -100,7 +100,7 @@ _INSTANCES = (
 )
 """Cloud machine types, with kind and number of GPUs."""
 _COUNT = "count"
-_TOLD = "it may be any of several GPUs"
+_TOLD = "it could be any of several GPUs"
 
 
 def kind_of(said: Text | str, line: int, *, key: str = "", bare: bool = False) -> Kind:

@@ -33,8 +33,8 @@ _UNITS = {
 _MOST_EXPANDED = 64 * 1024
 """Longest expanded variable, in characters."""
 _HELD = ("data", "stringData")
-"""Where a Secret holds its values, which are not read."""
-BEFORE = "an init container: it runs before the others and holds no cache"
+"""Keys of a Secret's values, which are not read."""
+BEFORE = "an init container: it runs before the others and has no cache"
 _HALVES = ("prefill", "decode")
 _SIDECAR = "a sidecar, not an engine"
 
@@ -147,7 +147,7 @@ def kind_of_slice(resource: Node, whole: Kind | None) -> Kind | None:
 
 
 def image_of(image: Node) -> Text:
-    """An image, also where its registry, repository and tag stand apart."""
+    """An image, possibly with separate registry, repository and tag."""
     if not image.is_mapping:
         return image.text
     parts = [str(image.at(key).text) for key in ("registry", "repository", "name") if image.at(key).text]
@@ -287,7 +287,7 @@ def _of_files(words: tuple[Text, ...], files: Mapping[str, Text]) -> tuple[Text 
 
 
 def _of_lmcache(file: Text) -> dict[str, Text]:
-    """Variables that say what LMCache's file says, which a ConfigMap holds."""
+    """Variables equivalent to LMCache's file in a ConfigMap."""
     entries = {str(key): node.text for root in yaml.documents(file, LMCACHE_FILE) for key, node in root.items()}
     lines = {key: text.line for key, text in entries.items()}
     named = {key: f"LMCACHE_{key.upper()}" for key in LMCACHE_SIZES}

@@ -39,7 +39,7 @@ _NO_ENGINE = "no engine"
 _IN_CONTAINER = re.compile(r"/(?:mnt|model[\w-]*|workspace|data|repository|opt|app|cache|root|var)(?:/|$)|model")
 _NAMED = re.compile(r"\$\{?([A-Za-z_]\w*)")
 _UNSET = re.compile(r"([A-Za-z_]\w*) is a variable that nothing sets")
-_NAMELESS = "a variable is a variable that nothing sets"
+_NAMELESS = "a variable is an unset variable"
 _OF_SCRIPT = "an unset variable, such as a script argument"
 _MODEL_FLAGS = ("--model", "--model-path", "--model-id", "-m", "--model-tag", "-hf", "--hf-repo", "model")
 _ARGUMENT = re.compile(r"-|[\w.-]+/[\w.-]+$")
@@ -102,7 +102,7 @@ class _Place(NamedTuple):
         return self.workload.line if self.script is None else self.script.line_at(self.offset(command))
 
     def of(self, about: str, at: int | None, command: Command) -> int:
-        """The line of a flag or a variable. at: its place among the words."""
+        """The line of a flag or a variable. at: its position among the words."""
         workload = self.workload
         if self.script is not None:
             found = self.script.find(about.partition("=")[0], self.offset(command))
@@ -180,7 +180,7 @@ def _notes(file: str, says: Sequence[Told | Refused]) -> tuple[tuple[Note, ...],
 def _no_engine(place: _Place) -> tuple[Note, ...]:
     workload = place.workload
     unknown = UNKNOWN.search(workload.image)
-    unset = f" that is known: its image is {_variable(unknown[0])}, which nothing sets" if unknown else ""
+    unset = f" that is known: its image is {_variable(unknown[0])}, which is unset" if unknown else ""
     why = _NO_ENGINE + unset
     return (Note(place.at(workload.line), workload.part or workload.name, why),)
 
@@ -202,7 +202,7 @@ def _speaks_of_engines(script: str) -> bool:
 def _commands(workload: Workload, script: Text | None, folder: Path | None) -> tuple[Command, ...]:
     variables = {name: str(value) for name, value in workload.variables.items()}
     if script is not None:
-        variables |= {name: f"${{{name}}}" for name in workload.secret if name not in variables}  # set, and not known
+        variables |= {name: f"${{{name}}}" for name in workload.secret if name not in variables}  # set, but unknown
         return read_commands(str(script), None if workload.bare else variables, folder=folder, files=workload.files)
     program = workload.program or _program_of(workload)
     known = [name.replace("-", "_") for name in PROGRAMS.names()]

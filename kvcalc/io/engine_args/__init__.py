@@ -69,7 +69,7 @@ __all__ = [
 _NEXT_FLAG = re.compile(r"[ \t]*\r?\n\s*(?=-)")
 """A line that begins with a flag continues the previous one, as in a YAML block."""
 _NOT_BESIDE = "the file is not there, and what it sets is unknown"
-PROGRAMS = Registry("kvcalc.io.engine_args", "program whose arguments are read")
+PROGRAMS = Registry("kvcalc.io.engine_args", "supported program")
 
 
 def program_of(name: str) -> Program:
@@ -88,8 +88,8 @@ def read_commands(
     """Every engine that a shell text starts, in order, each with its line.
 
     environment: variables of the caller. With one, `${A:-b}` is b if A is unset; a bare line has none.
-    folder: where files are that its arguments name. files: contents of such by path, over those of the folder. Raises
-    InvalidValueError for a text that cannot be split.
+    folder: of files named in its arguments. files: contents by path, overriding the folder. Raises InvalidValueError
+    for a text that cannot be split.
     """
     from kvcalc.io.engine_args._files import words_beside
 
@@ -159,7 +159,7 @@ def _engine_named(engine: str | None) -> str | None:
         return None
     name = engine.replace("-", "_")
     if name not in _names():
-        raise UnknownNameError.among("engine whose arguments are read", engine, _names())
+        raise UnknownNameError.among("engine with supported arguments", engine, _names())
     return name
 
 
@@ -181,7 +181,7 @@ def _starts() -> list[tuple[list[str], str]]:
 
 @lru_cache
 def _names() -> list[str]:
-    """Files of this folder, which name its programs."""
+    """Names of the programs: the files in this folder."""
     return [name.replace("-", "_") for name in PROGRAMS.names()]
 
 
@@ -202,7 +202,7 @@ class _Whose(NamedTuple):
 
 
 def _whose(one: Started, engine: str | None) -> _Whose | None:
-    """Whose words these are: a command's, those of the engine that is named, or those of a container's image."""
+    """The program of words: a command's, the named engine's, or a container image's."""
     named = _program_in(one)
     if named is not None:
         name, program, length = named
@@ -218,7 +218,7 @@ def _whose(one: Started, engine: str | None) -> _Whose | None:
     if found is None:
         return None
     title = program_of(found[0]).title
-    return _Whose(*found, told=(Said("image", f"not {title}'s own; its arguments are those of {title}"),))
+    return _Whose(*found, told=(Said("image", f"not {title}'s own image, but its arguments are those of {title}"),))
 
 
 def _read(
@@ -245,7 +245,7 @@ def _read(
     lost = [name for name in one.variable_files if words_beside(folder, name) is None]
     if lost and program.by_variables:
         read = read._replace(refused=(*read.refused, Refusal("--env-file", _NOT_BESIDE, "pass --env VARIABLE=VALUE")))
-    through = (Said("the script in front", "what it adds to the arguments is not known"),) if one.through else ()
+    through = (Said("the wrapper script", "arguments added by it are unknown"),) if one.through else ()
     told = (*through, *whose.told, *read.told)
     return read._replace(container=one.name, image=one.image, line=one.line, gpus=gpus, told=told)
 

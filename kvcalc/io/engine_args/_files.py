@@ -90,7 +90,7 @@ def _mapping(named: str | None, folder: Path | None) -> Mapping[str, Any] | None
 
 
 def _mapping_of(text: str) -> Mapping[str, Any] | None:
-    """What a text holds, read as manifests are."""
+    """The contents of a text, parsed like manifests."""
     from kvcalc.io.deployments.reading import yaml
     from kvcalc.io.deployments.reading.text import Text
 

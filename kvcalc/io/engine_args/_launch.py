@@ -153,7 +153,7 @@ def _handed_on(name: str, words: Sequence[str]) -> str | None:
 
 
 def _is_wrapper(name: str, words: Sequence[str]) -> bool:
-    """Whether it is a script in front of a command, with which it ends by custom: `/entrypoint.sh vllm serve M`."""
+    """Whether it is a wrapper script, which by convention runs the command after it: `/entrypoint.sh vllm serve M`."""
     return len(words) > 1 and not words[1].startswith("-") and _WRAPPER.search(name) is not None
 
 
@@ -190,7 +190,7 @@ def _of_shell(words: Sequence[str], variables: Mapping[str, str], depth: int) ->
 
 
 def of_statement(statement: Statement, depth: int = 0) -> list[Started]:
-    """What a command of a text starts."""
+    """What a command in a text starts."""
     return [
         one._replace(line=statement.line, files={**one.files, **statement.files})
         for one in started(statement.words, statement.variables, depth)

@@ -16,7 +16,7 @@ BLANK, ENDS_WORD = " \t\r", " \t\r\n;|&()<>"
 _OPERATOR = re.compile(r"&&|\|\||;;|\|&|[;|&()\n]")
 _REDIRECTION = re.compile(r"\d*(&>>?|<<<|<<-?|>>|>&|<&|>\||<>|[<>])|&>>?")
 _LEFT = re.compile(r"<([A-Za-z-][\w ./:|-]{0,60})>(?=[\s\"')]|$)")
-"""`<model-name>`, a place that is left to be filled in; a shell would redirect, and nothing of that is meant."""
+"""`<model-name>`, a placeholder; a shell would redirect, which is not intended."""
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _SPECIAL = re.compile(r"[@*#?0-9]")
 _TRIMMED = re.compile(r"(##?|%%?)(.{1,80})", re.DOTALL)
@@ -29,12 +29,12 @@ _DEEP, _LARGE, _MOST_FILES = 20, 10**12, 50
 _LONGEST_TRIMMED = 500
 """Characters that are tried at an end of a value."""
 UNKNOWN_OUTPUT = "$(...)"
-"""Stands for what a command would print."""
-OPEN_QUOTE = "the arguments cannot be split into words: a quote is not closed"
+"""Stands for the output of a command."""
+OPEN_QUOTE = "the arguments cannot be split into words: unclosed quote"
 
 
 def left_open(name: str) -> str:
-    """A place that is left to be filled in, as a word."""
+    """A placeholder as a word."""
     shown = re.sub(r"[^A-Z0-9]+", "-", name.upper()).strip("-")
     return f"<{shown}>" if re.fullmatch(r"[A-Z].+", shown) else "<VALUE>"
 
@@ -131,7 +131,7 @@ class Lexer:
             self._written = " ".join(target)
 
     def _here_documents(self) -> None:
-        """Passes over what follows a line with `<<`, and keeps what is written into a file."""
+        """Skips here-documents, keeping those written into a file."""
         for delimiter, quoted in self._here:
             start = last = self.at
             while self.at < len(self.text):
@@ -147,7 +147,7 @@ class Lexer:
         self._here, self._written = [], ""
 
     def _filled(self, content: str) -> str:
-        """A here-document with its variables filled in; what is not known stays by its name."""
+        """A here-document with its variables expanded; unknown ones stay as names."""
         quoted = '"' + content.replace('"', '\\"') + '"'
         try:
             return " ".join(Lexer(quoted, self.values, defaults=self.defaults, depth=self._depth + 1).word())
@@ -250,7 +250,7 @@ class Lexer:
             self.at += 1
         if depth:
             raise InvalidValueError(
-                f"the arguments cannot be split into words: {opening} is not closed",
+                f"the arguments cannot be split into words: unclosed {opening}",
                 field="args",
                 help=f"close it: {closing}",
             )

@@ -109,7 +109,7 @@ class _Divider:
         return count
 
     def _level(self, word: str) -> str:
-        """-O3 and -O=3, where the program has an optimisation level."""
+        """-O3 and -O=3, if the program has an optimisation level."""
         match = _DIGIT.fullmatch(word)
         return (
             f"--optimization-level={match[1]}" if match and match[1] and "optimization-level" in self._spelled else word

@@ -8,7 +8,7 @@ _LMCACHE = "LMCACHE_"
 LMCACHE_FILE = f"{_LMCACHE}CONFIG_FILE"
 LMCACHE_FLAGS = ("--lmcache-config-file",)
 LMCACHE_SIZES = ("max_local_cpu_size", "max_local_disk_size", "local_disk")
-"""Keys of the file that say what it takes."""
+"""Keys of the file that decide its memory."""
 
 
 def lmcache_variables(entries: Iterable[tuple[str, object]]) -> dict[str, str]:

@@ -59,7 +59,7 @@ def adapters(given: Given, reading: Reading) -> None:
             reading.refuse(given, "must be a whole number from 1", f"write {given.spelled} 16", wrong=True)
             return
         reading.adapters = {**(reading.adapters or {}), given.flag.name.replace("-", "_"): int(given.text)}
-        reading.ignores(given, "adapters, which --enable-lora loads")
+        reading.ignores(given, "adapters, loaded only with --enable-lora")
 
 
 def pooled_adapters(given: Given, reading: Reading) -> None:

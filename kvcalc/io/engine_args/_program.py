@@ -27,19 +27,18 @@ class Program:
 
     title: as its authors write it. engine: of kvcalc, None if it is not modelled; `decides` then names what would
     decide its cache.
-    commands: how it begins, as words. flags, variables: rows.
-    own_variables: how its own variables begin; harmless: those that change no cache, or how they begin (`NAME_*`);
-    not_served: variables of what has no KV cache of a decoder.
+    commands: its commands, as words. flags, variables: rows.
+    own_variables: prefixes of its own variables; harmless: those without effect on the cache, or their prefixes
+    (`NAME_*`); not_served: variables of workloads without a decoder's KV cache.
     defaults: settings of this program, and of single commands (defaults_of); tokens: its default context; length: the
     setting for the longest request.
-    takes_model: whether the model stands among the arguments without a flag; takes_text: whether a prompt may
-    follow it. takes_prefixes: whether a beginning of a flag is that flag; turns_around: whether --disable-X is the
-    opposite of --enable-X.
+    takes_model: whether the model is a positional argument; takes_text: whether a prompt may follow it. takes_prefixes:
+    whether a prefix of a flag is that flag; turns_around: whether --disable-X is the opposite of --enable-X.
     images: what the names of images match whose tag is its version; starts: whether a container of such an image runs
     the program with the arguments that it is given. built: what the names of images hold that others build of it;
     by_variables: whether variables may say all that flags say. shown_by: variables that show that such an image starts
     it, where it has no arguments.
-    config_flags: those that name a YAML file of further arguments, and whether that wins over the line (file_wins).
+    config_flags: those that name a YAML file of further arguments, and whether it overrides the line (file_wins).
     """
 
     title: str
@@ -104,7 +103,7 @@ class Program:
 
 _TAG = re.compile(r":(?:[a-z][a-z0-9]*-)*v?(\d+\.\d+(?:\.\d+)?)(?:[.-]?(post|rc)\d+)?(?![\w.]*/)", re.IGNORECASE)
 _TAGGED_BY_OTHERS = re.compile(r"(?:^|/)lmcache/")
-"""Images that hold an engine and are numbered as something else."""
+"""Images with an engine whose tag is another product's version."""
 _BUILD = re.compile(r":(?:[a-z0-9]+-)*(b\d{3,6})$")
 
 

@@ -29,7 +29,7 @@ _MATTERS = re.compile(
 )
 _TYPO, _NEAR = 0.85, 0.6
 """Similarity (up to 1) of a misspelt name to the intended one; and of names worth suggesting."""
-_LEFT_OPEN = "a placeholder"
+_LEFT_OPEN = "an unfilled placeholder"
 _OF_SCRIPT = ("${@}", "${*}")
 _MODEL = Names("model")
 _SEVERAL_NODES = ("nnodes", "distributed-executor-backend", "dist-init-addr", "enable-dp-attention", "attn-dp-size")
@@ -201,7 +201,7 @@ class Reading:
             held = self.tokens
         return without_secrets(written if held is None else held)
 
-    # What rows ask for -----------------------------------------------------------------------------------------
+    # Called by rows -------------------------------------------------------------------------------------------
 
     def value(self, given: Given, name: str, instead: Mapping[str, object] | None = None) -> Any:
         """Value of a flag, typed as the engine's field `name`; None if invalid, which is refused."""
@@ -245,7 +245,7 @@ class Reading:
         elif match[0].startswith("<"):
             what = _LEFT_OPEN
         else:
-            is_set = f"{variable_shown(name[0])} is a variable that nothing sets" if name else ""
+            is_set = f"{variable_shown(name[0])} is an unset variable" if name else ""
             what = is_set or "the output of a command, which is not run"
         self.refuse(about, what, "write its value", wrong=True)
         return True
@@ -266,7 +266,7 @@ class Reading:
             self.model, self._model_at = text, self._place(at)
 
     def knows(self, setting: str) -> bool:
-        """Whether the engine has such a setting."""
+        """Whether the engine has this setting."""
         return setting in self._kinds
 
     def has(self, name: str) -> bool:
@@ -309,7 +309,7 @@ class Reading:
         place = self._place(stray.at)
         about = Place("a word of the file" if place is None else f"word {place + 1}", stray.at)
         if stray.word in _OF_SCRIPT:
-            self.tell(Place("the script's own arguments", stray.at), "none are assumed")
+            self.tell(Place("the script's own arguments", stray.at), "none assumed")
         elif stray.word.startswith("-") and len(stray.word) > 1:
             flag = re.match(r"--?[A-Za-z][A-Za-z-]*", stray.word)
             name = flag[0] if flag and not could_be_secret(flag[0].lstrip("-")) else "a flag"
@@ -329,7 +329,7 @@ class Reading:
             return
         key = unknown.name.partition(".")[0][:80]
         near = get_close_matches(key, self.program.that_matter, n=3, cutoff=_NEAR)
-        meant = f"did you mean {' or '.join(f'--{name}' for name in near)}? Else " if near else ""
+        meant = f"did you mean {' or '.join(f'--{name}' for name in near)}? Otherwise " if near else ""
         if any(SequenceMatcher(None, key, name).ratio() >= _TYPO for name in self.program.that_matter):
             self.refuse(about, f"not a known flag of {self.program.title}", f"{meant}{_LEAVE_OUT}")
         elif _MATTERS.search(key.lower()):
@@ -341,7 +341,7 @@ class Reading:
     # Variables -------------------------------------------------------------------------------------------------
 
     def _by_variables(self, variables: Mapping[str, str]) -> dict[str, Given]:
-        """Flags that are given by variables."""
+        """Flags given by variables."""
         rows = {row.name: row for row in self.program.variables}
         found: dict[str, Given] = {}
         for name, value in variables.items():

@@ -1,7 +1,7 @@
-"""Whose arguments stand alone in a container whose image is no engine's own: by its name, and by the flags themselves.
+"""The engine of bare arguments in a container without an engine's own image: by its name, and by the flags.
 
-Most who deploy an engine build an image of it. Where such an image is named after the engine, one flag that decides the
-cache is enough; where it is not, every flag must be the engine's and no other engine's.
+Deployments often use a derived image. If it is named after the engine, one flag that decides the cache is enough;
+otherwise every flag must belong to this engine and no other.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _BESIDE = re.compile(
     r"router|gateway|exporter|proxy|simulator|[-_]sim\b|web-?ui|[-_]ui\b|client|operator|controller|bench|swap|"
     r"download|loader|sidecar|epp\b|evaluat|monitor|dashboard"
 )
-"""What the names of images say that work with an engine and are none."""
+"""Parts of image names that work with an engine but are not one."""
 _ARGUMENTS = re.compile(r"-|[\w.-]+/[\w.-]+$")
-"""How arguments begin: with a flag, or with a model of the hub."""
+"""First word of arguments: a flag, or a hub model."""
 _SURE = 2
-"""Flags that decide, from which on they say alone whose they are."""
+"""Number of deciding flags that identify an engine without its name."""
 
 
 def recognised(
@@ -43,7 +43,7 @@ def recognised(
 
 
 def _is_of(words: Sequence[str], program: Program, variables: Mapping[str, str]) -> bool:
-    """Whether a program whose image it may be takes these words; where there are none, whether variables say so."""
+    """Whether a candidate program accepts these words; without words, whether variables identify it."""
     if not words:
         return any(name in variables for name in program.shown_by)
     decide, unknown = _counts(words, program)
@@ -58,7 +58,7 @@ def _has_all(words: Sequence[str], program: Program) -> bool:
 
 
 def _counts(words: Sequence[str], program: Program) -> tuple[int, int]:
-    """Flags that decide its cache or name its model, and words that are none of its flags."""
+    """Flags that decide its cache or name its model, and words that are not its flags."""
     line = divided(words, program)
     decide = [given for given in line.given if given.flag.does.decides or isinstance(given.flag.does, Names)]
     strays = line.strays[int(program.takes_model) :]

@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"-?[0-9][0-9_,]*(\.[0-9]+)?[kKmMgG]?i?")
 _RANDOM = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+]{24,}={0,2}")
 """An unbroken run of letters and digits, longer than any name of a format or a kernel."""
 _DIGESTS = re.compile(r"(?<=snapshots/)[0-9a-f]{40}(?![0-9A-Za-z])|(?<=sha256[-:])[0-9a-f]{64}(?![0-9A-Za-z])")
-"""A commit in the cache of Hugging Face, and a digest of a blob or an image, which are no secrets."""
+"""A commit in Hugging Face's cache, and a digest of a blob or an image, which are not secrets."""
 
 
 def could_be_secret(text: str) -> bool:

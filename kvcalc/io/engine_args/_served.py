@@ -1,4 +1,4 @@
-"""Changes of the served model by its command line: longer requests than its config allows, drafts by another model."""
+"""Changes of the served model by its command line: requests longer than its config allows, a draft model."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _LONGEST = "max_model_len"
 
 
 def has_draft(command: Command) -> bool:
-    """Whether another checkpoint drafts."""
+    """Whether there is a separate draft checkpoint."""
     return command.draft is not None and command.draft != command.model
 
 
 def served_model(model: Model, command: Command) -> Model:
-    """The model as the command loads it: as long as the command lets a request be."""
+    """The model as loaded by the command: with the longest request it allows."""
     if _LONGEST not in command.overrides:
         return model
     asked = command.overrides[_LONGEST] or command.length

@@ -22,7 +22,7 @@ _LEFT_OPEN = re.compile(r"<[A-Za-z][\w ./:|-]{0,80}>|\.\.\.|\u2026")
 _CONTINUED = re.compile(r"(?:(?<=\s)|(?<=^))\\[ \t]+|[ \t][\^`](?=\r?\n)\r?\n")
 """A backslash at the end of a line folded by YAML; and line continuations of Windows shells."""
 _BLANKS = str.maketrans("\u00a0\u2007\u202f", "   ")
-"""Blanks of web pages that do not break, which a pasted line holds."""
+"""Non-breaking spaces from web pages in a pasted line."""
 _WINDOWS = re.compile(r"(?:(?<=\s)|(?<=^))(?:\.{1,2}|[A-Za-z]:)?(?:\\[\w .()-]+?)+\.exe(?=\s|$)", re.IGNORECASE)
 _UNSET = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 _OF_MACHINE = re.compile(r"(?:RANK|INDEX|NODE_?ID|PROC_?ID|LOCAL_?ID|HOSTNAME|HOST_?IP)$", re.IGNORECASE)
@@ -39,14 +39,14 @@ _ENDS_OF_COMMANDS = ("then", "do", "else", "elif", "{", "}", "!", "function", *_
 
 
 def is_left_open(text: str) -> bool:
-    """Whether a word is a place that is left to be filled in: `<model>`, or three dots."""
+    """Whether a word is a placeholder: `<model>`, or three dots."""
     return _LEFT_OPEN.fullmatch(text) is not None
 
 
 class Statement(NamedTuple):
     """A command: its words, visible variables, and line. sure: whether it is unconditional.
 
-    files: what the text wrote before it, by path.
+    files: written by the text before it, by path.
     """
 
     words: tuple[str, ...]

@@ -12,7 +12,7 @@ class Started(NamedTuple):
     words: the program first if is_command; for a container possibly only arguments.
 
     image, name: of the container. gpus: that it may use, if given. line: in the text, from 1. skipped: words before its
-    own. files: that the text wrote before, by path. through: a script in front of it. variable_files: files with more
+    own. files: written by the text before, by path. through: a wrapper script. variable_files: files with more
     variables.
     """
 

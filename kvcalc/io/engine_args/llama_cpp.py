@@ -205,7 +205,7 @@ _OF_VARIABLES = {
     "LLAMA_ARG_MODELS_DIR": "models-dir",
     "LLAMA_ARG_MODELS_PRESET": "models-preset",
 }
-_OF_FULL_IMAGE = (*rows(Ignored("which program of the full image runs"), switch="server", apart=True),)
+_OF_FULL_IMAGE = (*rows(Ignored("selects the program of the full image"), switch="server", apart=True),)
 _FLAGS = (*_SETTINGS, *_REFUSED, *_IGNORED, *_OF_FULL_IMAGE)
 _BY_NAME = {flag.name: flag for flag in _FLAGS}
 

@@ -462,7 +462,7 @@ _HARMLESS = words("""
 _LONGER = "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"
 
 _DYNAMO = rows(
-    Ignored("how NVIDIA Dynamo routes requests"),
+    Ignored("NVIDIA Dynamo's request routing"),
     switch="use-sglang-tokenizer",
     value="""
         endpoint migration-limit custom-jinja-template dyn-tool-call-parser dyn-reasoning-parser store-kv request-plane
@@ -470,7 +470,7 @@ _DYNAMO = rows(
     """,
     apart=True,
 )
-"""Of python -m dynamo.sglang, which takes the rest as SGLang does."""
+"""Of python -m dynamo.sglang, which passes the rest to SGLang."""
 
 PROGRAM = Program(
     title="SGLang",

@@ -65,7 +65,7 @@ _FLAGS = (
         values="custom-module-dirs",
     ),
     *rows(
-        Ignored("how NVIDIA Dynamo routes requests"),
+        Ignored("NVIDIA Dynamo's request routing"),
         switch="publish-events-and-metrics use-nixl-connect",
         value="""
             endpoint encode-endpoint migration-limit served-model-name modality disaggregation-strategy

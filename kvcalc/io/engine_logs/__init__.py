@@ -20,9 +20,9 @@ from kvcalc.errors import InvalidFileError, InvalidValueError
 from kvcalc.fleet.explain import Reading
 from kvcalc.io.files import read_bytes
 from kvcalc.registry import Registry
-from kvcalc.units import shown
+from kvcalc.units import plural, shown
 
-LOG_FORMATS = Registry("kvcalc.io.engine_logs", "engine whose logs kvcalc reads")
+LOG_FORMATS = Registry("kvcalc.io.engine_logs", "engine with supported logs")
 MAX_LOG_BYTES = 64 * 2**20
 """Largest log read; start-up logs are under 1 MiB."""
 _ABSURD = re.compile(r"\d{25,}|\d(?:,\d{3}){8,}")
@@ -41,7 +41,7 @@ def read_engine_log(path: Path, engine: str | None = None) -> Reading:
     reading = read_lines(lines, engine)
     if reading is None:
         raise InvalidFileError(
-            f"none of its {len(lines):,} lines reports a cache",
+            f"no cache reported in {plural(len(lines), 'line')}",
             where=str(path),
             help=f"looked for {looked_for(engine)}",
         )
@@ -58,7 +58,7 @@ def read_lines(lines: Sequence[str], engine: str | None = None) -> Reading | Non
 
 
 def looked_for(engine: str | None = None) -> str:
-    """What the lines look like that would have been read: all of an engine, or one of each."""
+    """Patterns of the lines that are read: all of an engine, or one per engine."""
     if engine is not None:
         return "; ".join(f"{_said(name)}: {module.LOOKED_FOR}" for name, module in _formats(engine).items())
     first = [f"{_said(name)} {_QUOTED.findall(module.LOOKED_FOR)[0]}" for name, module in _formats(None).items()]
@@ -102,7 +102,7 @@ class Lines(list[str]):
         return list(accumulate((len(line) + 1 for line in self), initial=0))
 
     def last_match(self, pattern: re.Pattern[str]) -> tuple[int, re.Match[str] | None]:
-        """The last match and its line; else that of the text as it is where a window broke it within words."""
+        """The last match and its line; else a match across line breaks within words."""
         found = list(pattern.finditer(self.text))
         if found:
             return self.number_at(found[-1].start()), found[-1]

@@ -22,7 +22,7 @@ _MOST_DIGITS = 25
 
 
 class _Error(NamedTuple):
-    """An error: how it is found, what it says with its groups filled in, and the next thing to try."""
+    """An error: its pattern, its explanation with groups filled in, and what to try."""
 
     pattern: re.Pattern[str]
     what: str
@@ -55,7 +55,7 @@ _ERRORS = (
         re.compile(
             r"(?:unable to allocate (?P<size>\w+) buffer|(?P<free>failed to load model)[^\n]{0,200}out of memory)"
         ),
-        "the weights do not fit the device ({size}), and no cache was made",
+        "the weights do not fit on the device ({size}), and no cache was allocated",
         _WEIGHTS,
     ),
     _Error(

@@ -1,9 +1,9 @@
 """llama.cpp: `llama_kv_cache: size = 512.00 MiB ( 4096 cells, 32 layers, 1/1 seqs), K (f16): 256.00 MiB, V (f16): ...`.
 
-Older builds print `KV self size = 512.00 MiB, K (f16): 256.00 MiB, V (f16): 256.00 MiB`, ik_llama.cpp for latents
-`KV self size = 2196.00 MiB, c^KV (f16): 2196.00 MiB, kv^T: not used`, and recurrent memory
-`llama_memory_recurrent: size = ..., R (f32): 16.88 MiB, S (f32): 432.00 MiB`. Out of memory they say `failed to
-allocate CUDA0 buffer of size 37748736000` and `failed to allocate buffer for kv cache`.
+Older builds print `KV self size = 512.00 MiB, K (f16): 256.00 MiB, V (f16): 256.00 MiB`, ik_llama.cpp for latents `KV
+self size = 2196.00 MiB, c^KV (f16): 2196.00 MiB, kv^T: not used`, and recurrent memory `llama_memory_recurrent: size =
+..., R (f32): 16.88 MiB, S (f32): 432.00 MiB`. Out of memory they print `failed to allocate CUDA0 buffer of size
+37748736000` and `failed to allocate buffer for kv cache`.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _KV = _line("K", "V", "KV")
 _LATENT = _line(r"c\^KV", r"kv\^T", "KV")
 _STATES = _line("R", "S", "RS")
 _TOTAL = re.compile(r"(?:\b[kK][vV] self size|\bllama_kv_cache\w*: +size) *= *(?P<total>\d+(?:\.\d+)?) Mi?B")
-"""A size without K and V: of builds of 2023, or of a line that was cut."""
+"""A size without K and V: from builds of 2023, or a truncated line."""
 _BUFFER_OF = re.compile(r"\bllama_kv_cache\w*: +(\S+) KV buffer size *= *(?P<total>\d+(?:\.\d+)?) MiB")
 """What each device holds of a cache; the only lines of it where its own is not printed."""
 _CELLS = re.compile(r"\( *(\d+) cells, *(\d+) layers(?:, *(\d+)(?:/ *(\d+))? seqs)?\)")
 _PARAMETER = re.compile(r"constructing llama_context\b|\bn_(?:ctx|seq_max) *= *\d")
-"""What a context prints before its caches."""
+"""Lines of a context before its caches."""
 _PARAMETERS = {
     "n_ctx": r"\bn_ctx *= *(\d+)|\bkv_size *= *(\d+)",
     "n_seq_max": r"\bn_seq_max *= *(\d+)|\bn_slots *= *(\d+)",
@@ -66,7 +66,7 @@ _FORMS = (
     (re.compile(r"llama_kv_cache_unified: size =.{0,80} layers, +\d+ seqs\)"), "2025-07-09"),
     (re.compile(r"llama_kv_cache_unified: size ="), "2025-08-15"),
 )
-"""Forms of a cache's line, and a date of each: streams, after a slash, came on 2025-07-16; `unified` went in August."""
+"""Forms of a cache's line, with dates: streams, after a slash, since 2025-07-16; `unified` until August."""
 _FULL = re.compile(r"using (full)-size SWA cache")
 _BUILD = re.compile(r"\b(?:build_info|build|system_info): *(?:build *= *)?(b?\d{4,6})\b")
 _IK = re.compile(r"(mla_attn) *=|(fused_moe) *=|(c\^KV) ")
@@ -85,7 +85,7 @@ _BY_NAME = {"kv": "the buffer of the cache cannot be allocated", "compute": "the
 
 
 def read(lines: Sequence[str]) -> Reading | None:
-    """K, V, R and S of each cache of one context, its parameters, and the error that ended it."""
+    """K, V, R and S of each cache of one context, its parameters, and its final error."""
     caches = _caches(lines)
     context = _largest(caches, lines)
     refusal = _refusal(lines, last_line=max((cache.line for cache in caches), default=0))
@@ -114,7 +114,7 @@ def read(lines: Sequence[str]) -> Reading | None:
 
 
 class _Cache(NamedTuple):
-    """A line about a cache. cells: of each stream; types: of K and V, where they store anything."""
+    """A line about a cache. cells: per stream; types: of K and V, if they store anything."""
 
     line: int
     sizes: Mapping[str, Printed]
@@ -127,12 +127,12 @@ class _Cache(NamedTuple):
 
     @property
     def bytes(self) -> Fraction:
-        """All that it stores."""
+        """Its total size."""
         return sum((each.value for each in self.sizes.values()), Fraction(0))
 
 
 def _caches(lines: Sequence[str]) -> list[_Cache]:
-    """Each cache's line; of builds that print no K and V the total; latents instead of the K that they are."""
+    """Each cache's line; the total for builds that print no K and V; latents instead of their K."""
     latents = dict(matches(_LATENT, lines))
     split = latents or dict(matches(_KV, lines))
     found = {**split, **dict(matches(_STATES, lines))}
@@ -155,7 +155,7 @@ def _cache(number: int, found: re.Match[str], line: str, *, latent: bool) -> _Ca
 def _largest(caches: Sequence[_Cache], lines: Sequence[str]) -> list[_Cache]:
     """Caches of the context that stores most: a log may have several runs, and a draft's context besides the model's.
 
-    A context ends where parameters are printed again, or where the same layers are stored in another format.
+    A context ends when parameters are printed again, or the same layers are stored in another format.
     """
     starts = sorted(number for number, _ in matches(_PARAMETER, lines))
     contexts: list[list[_Cache]] = []
@@ -169,7 +169,7 @@ def _largest(caches: Sequence[_Cache], lines: Sequence[str]) -> list[_Cache]:
 
 
 def _is_other_run(one: _Cache, other: _Cache) -> bool:
-    """Whether two caches of as many cells and layers differ in format, which those of one context do not."""
+    """Whether two caches with equal cells and layers differ in format, so they are from different contexts."""
     same = one.cells and (one.cells, one.layers) == (other.cells, other.layers)
     return bool(same) and one.types != other.types
 
@@ -178,11 +178,11 @@ def _several(caches: Sequence[_Cache], context: Sequence[_Cache]) -> tuple[str, 
     others = [cache.line for cache in caches if cache not in context]
     if not others:
         return ()
-    return (f"the log has several contexts: the largest is judged, not that of line {others[0]:,}",)
+    return (f"the log has several contexts: the largest is compared, not that of line {others[0]:,}",)
 
 
 def _settings(lines: Sequence[str], context: Sequence[_Cache]) -> dict[str, Json]:
-    """Parameters of the context, else what its caches tell of them; of a command line where it ended before."""
+    """Parameters of the context, else derived from its caches; from a command line if it failed earlier."""
     settings: dict[str, Json] = {}
     for cache in context:
         settings |= {f"type_{letter.lower()}": word for letter, word in cache.types.items()}
@@ -215,7 +215,7 @@ def _build(lines: Sequence[str]) -> str:
 
 
 def _by_form(lines: Sequence[str]) -> str:
-    """A date on which caches were printed in this form, where no build is named; empty for the form of today."""
+    """A date with this form of cache lines, if no build is named; empty for today's form."""
     if next(matches(_IK, lines), None):
         return ""
     return next((date for form, date in _FORMS if next(matches(form, lines), None)), "")

@@ -37,7 +37,7 @@ _VERSION = re.compile(r"Listening on .{0,200}\(version v?(\d+\.\d+\.\d+)")
 
 
 def read(lines: Sequence[str]) -> Reading | None:
-    """Memory of the cache on all devices together, the context, and the error."""
+    """Memory of the cache on all devices, the context, and the error."""
     numbers: dict[str, Printed] = {}
     caches: tuple[dict[str, Printed], ...] = ()
     for number, found in matches(_REQUIRED, lines):

@@ -28,10 +28,10 @@ _STATES = re.compile(
     r"ssm_state size: (\d+(?:\.\d+)?) ?GB"
 )
 _TOKENS = re.compile(r"\bmax_total_num_tokens=(\d+)|KV Cache is allocated\.(?: dtype: [\w.]+,)? #tokens: (\d[\d,]*)")
-"""Tokens on a line of their own: at the end of a start-up, and where sizes were cut off."""
+"""Tokens on a separate line: at the end of a start-up, and if sizes were cut off."""
 _POOLS = re.compile(r"Use [Ss]liding window memory pool\. full_layer_tokens=(\d+), swa_layer_tokens=\d+")
 _RANK = re.compile(r"\[(?P<before>[^\[\]\n]{0,80})\bTP(?P<rank>\d{1,4})\b[^\[\]\n]{0,40}\]")
-"""A rank in a line's prefix; with DP before it, ranks need not share heads."""
+"""A rank in a line's prefix; with DP before it, ranks need not divide heads."""
 _REFUSED = re.compile(
     r"Not\s+enough\s+memory(?:\.\s+Please\s+try\s+to\s+increase\s+--mem-fraction-static|\s+to\s+allocate\s+KV\s+cache)"
 )
@@ -106,13 +106,13 @@ def read(lines: Sequence[str]) -> Reading | None:
 
 
 def _tokens(lines: Sequence[str]) -> Printed | None:
-    """Tokens of the pool that hold for all lines: those of the end of a start-up."""
+    """Tokens of the pool that apply to all lines: from the end of a start-up."""
     found = [Printed(match[1] or match[2], "", number) for number, match in matches(_TOKENS, lines)]
     return found[-1] if found else None
 
 
 def _pool_of_all(lines: Sequence[str]) -> Printed | None:
-    """Tokens of the full layers' pool, where windows have one of their own."""
+    """Tokens of the full layers' pool, if windows have a separate one."""
     found = [Printed(match[1], "", number) for number, match in matches(_POOLS, lines)]
     return found[-1] if found else None
 

@@ -21,7 +21,7 @@ _RANKS = {"tp": r"(?:tp_size|tensor_parallel_size)[=:] ?(\d+)", "pp": r"(?:pp_si
 
 
 def _of_older_builds(lines: Sequence[str]) -> dict[tuple[str, str], dict[str, Printed]]:
-    """The pool of builds before 0.9, whose bytes and tokens stand on two lines."""
+    """The pool of builds before 0.9, with bytes and tokens on two lines."""
     size = next(((number, found[1]) for number, found in matches(_BYTES, lines)), None)
     tokens = next(((number, found[1]) for number, found in matches(_USED, lines)), None)
     if tokens is None:

@@ -37,7 +37,7 @@ _DECIMALS = 2
 _NUMBER, _SIZE = r"(\d+(?:,\d{3})*)", r"(-?\d+(?:\.\d+)?) ?Gi?B"
 _TOKENS = re.compile(rf" KV cache size: {_NUMBER} tokens")
 _BEGUN = re.compile(r"non-default args|LLM engine \(?v?\d")
-"""How a start-up begins, once in each process."""
+"""First line of a start-up, once per process."""
 _CONCURRENCY = re.compile(rf"Maximum concurrency for {_NUMBER} tokens per request: (\d+(?:\.\d+)?)x")
 _BLOCKS = (
     re.compile(rf"# \w{{2,12}} blocks: {_NUMBER}"),  # V0: "# cuda blocks: 9, # CPU blocks: 2"
@@ -183,7 +183,7 @@ def _of_cache(lines: Sequence[str]) -> tuple[dict[str, Printed], Printed | None]
 
 
 def _least(printed: Sequence[Printed], lines: Sequence[str]) -> Printed:
-    """The least that ranks of the last start-up print, which is what all of them use; of equals the last."""
+    """The least printed by ranks of the last start-up, which all of them use; the last of equal ones."""
     begin = max((n for n, _ in matches(_BEGUN, lines) if n < printed[-1].line), default=0)
     return min(reversed([each for each in printed if each.line > begin]), key=lambda each: each.value)
 
@@ -250,7 +250,7 @@ def _named(name: str, pattern: str) -> re.Pattern[str]:
 
 
 def _draft_in(found: re.Match[str]) -> dict[str, Json]:
-    """The checkpoint that drafts, where it is another than the model."""
+    """The draft checkpoint, if it is not the model."""
     if found["method"].endswith("mtp"):
         return {}
     written = re.split(r"[})\n]", found.string[found.start() :], maxsplit=1)[0]
@@ -267,7 +267,7 @@ def _gpu_named_in(lines: Sequence[str]) -> str:
 
 
 def _device(lines: Sequence[str]) -> dict[str, Printed]:
-    """Memory of the GPU: what was free, and the whole, of the rank that had least; and of V0 the host's."""
+    """Free and total memory of the GPU, of the rank with the least; for V0 also the host's."""
     swap = last_value(_SWAP, lines)
     host = {} if swap is None else {SWAP: Printed(swap, "GiB", 0)}
     found = [(number, match) for number, match in matches(_STARTED, lines)]

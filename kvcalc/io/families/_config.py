@@ -125,7 +125,7 @@ class Config(Fields):
         return Origin(self.document.place, self.path, words or f"{key}, default of {self.model_type}")
 
     def with_values(self, values: Mapping[str, object]) -> Config:
-        """This config with some fields replaced, as `per_layer_config` replaces them for one layer."""
+        """This config with some fields replaced, as by `per_layer_config` for one layer."""
         replaced = Config(self.document, self.path, self.model_type, self.entry, cross=self.cross, top=self.top)
         replaced.defaulted, replaced.asked, replaced.sections = self.defaulted, self.asked, self.sections
         replaced.values = {**self.values, **{self.key(name): value for name, value in values.items()}}

@@ -37,14 +37,14 @@ MODEL_TYPES = (
     *("lfm2", "lfm2_moe", "lfm3", "inkling_text", "inkling2_text", "inkling2_loop_text", "zaya", "baichuan_m1"),
 )
 UNUSED = ("conv_dim", "conv_dim_out", "conv_use_xavier_init", "num_heads")
-"""LFM2: widths that are hidden_size again, and the heads a second time."""
+"""LFM2: widths equal to hidden_size, and duplicates of the heads."""
 _INKLING_PERIOD = 6
 _LOOP = ("loop_layer_index_start", "loop_layer_index_end", "loop_num_passes")
 _PUBLISHED_LOOP = ("core_start", "core_end", "num_passes")
 
 
 def decoder(config: Config) -> Decoder:
-    """layer_types; LFM2: full_attn_idxs; Inkling: local_layer_ids; Zaya: every layer alike."""
+    """layer_types; LFM2: full_attn_idxs; Inkling: local_layer_ids; Zaya: all layers equal."""
     if config.model_type.startswith("lfm"):
         return decoder_of(config, kinds_of(config, lambda layers: _lfm(config, layers)), _lfm_layer)
     if config.model_type == "baichuan_m1":
@@ -146,7 +146,7 @@ def _zaya_layer(kind: str, config: Config) -> Layer:
     layer = with_reach(facts, kind).build(GroupedQueryAttention)
     kv_heads, head_dim = facts.whole("num_kv_heads"), facts.whole("head_dim")
     heads = facts.whole("num_query_heads") + kv_heads
-    columns = config.integer("cca_time0") + config.integer("cca_time1") - 2  # of two kernels, each less one
+    columns = config.integer("cca_time0") + config.integer("cca_time1") - 2  # of two kernels, each minus one
     states = Facts(config).put("cca_conv_channels", heads * head_dim, facts.origins["head_dim"])
     states.put("cca_conv_columns", columns, config.origin("cca_time0"))
     states.put("cca_value_width", kv_heads * head_dim // 2, facts.origins["head_dim"])
@@ -157,6 +157,6 @@ def _indices(config: Config, field: str, layers: int) -> list[int]:
     indices = config.value(field)
     if not isinstance(indices, list) or not all(isinstance(i, int) and 0 <= i < layers for i in indices):
         raise config.wrong(
-            field, f"{field} must hold layers from 0 to {layers - 1}, not {shown(indices)}", "count layers from 0"
+            field, f"{field} must list layers from 0 to {layers - 1}, not {shown(indices)}", "count layers from 0"
         )
     return indices

@@ -13,11 +13,11 @@ from kvcalc.units import shown
 
 MODEL_TYPES = ("deepseek_v41_text",)
 UNUSED = ("num_key_value_heads", "qk_rope_head_dim", "engram_layer_ids", "candidate_source_layer_id")
-"""Heads that share one entry; a part of head_dim; memories that are weights; where the search begins."""
+"""Heads that share one entry; a part of head_dim; memories that are weights; start of the search."""
 
 
 def decoder(config: Config) -> Decoder:
-    """kv_source_layer_ids keep entries of compress_ratios tokens, with index keys if they are index sources, too.
+    """kv_source_layer_ids keep entries of compress_ratios tokens, with index keys if they are also index sources.
 
     compress_ratios may continue for the multi-token-prediction layers, which only have a window.
     """
@@ -59,6 +59,6 @@ def _layers(config: Config, field: str, layers: int) -> set[int]:
     found = {layer for layer in listed if type(layer) is int and 0 <= layer < layers}
     if not all(layer in found for layer in listed):
         raise config.wrong(
-            field, f"{field} must hold layers from 0 to {layers - 1}, not {shown(given)}", "count layers from 0"
+            field, f"{field} must list layers from 0 to {layers - 1}, not {shown(given)}", "count layers from 0"
         )
     return found

@@ -50,6 +50,6 @@ def _recurrent(config: Config, layers: int) -> tuple[int, int]:
             "num_hidden_layers",
             f"num_hidden_layers ({layers}) must be n_input_layers ({inputs}) + n_recurrent_layers ({recurrent}) + "
             f"n_output_layers ({outputs})",
-            "give counts that add up",
+            "use counts that add up",
         )
     return inputs, inputs + recurrent

@@ -81,7 +81,7 @@ def _with_ngrams(config: Config, kinds: list[str]) -> list[str]:
     if not isinstance(given, list) or not all(type(layer) is int and 0 < layer <= len(kinds) for layer in given):
         raise config.wrong(
             "ple_layer_ids",
-            f"ple_layer_ids must hold layers from 1 to {len(kinds)}, not {shown(given)}",
+            f"ple_layer_ids must list layers from 1 to {len(kinds)}, not {shown(given)}",
             "count layers from 1",
         )
     return [f"{kind}{_NGRAMS}" if layer in given else kind for layer, kind in enumerate(kinds, 1)]
@@ -121,14 +121,14 @@ def _linear(config: Config) -> Layer:
 
 
 def _listed(config: Config, layers: int) -> list[str]:
-    """GigaChat 3.5 without layer_types: full_attention_layers, counted from 0; without those all are full."""
+    """GigaChat 3.5 without layer_types: full_attention_layers, counted from 0; otherwise all are full."""
     given = config.value("full_attention_layers")
     if given is None:
         return [FULL] * layers
     if not isinstance(given, list) or not all(type(layer) is int and 0 <= layer < layers for layer in given):
         raise config.wrong(
             "full_attention_layers",
-            f"full_attention_layers must hold layers from 0 to {layers - 1}, not {shown(given)}",
+            f"full_attention_layers must list layers from 0 to {layers - 1}, not {shown(given)}",
             "count layers from 0",
         )
     return [FULL if layer in given else LINEAR for layer in range(layers)]

@@ -1,4 +1,4 @@
-"""Gemma 2, 3, 3n and 4: sliding layers with a full one after each few.
+"""Gemma 2, 3, 3n and 4: sliding layers with a full one at intervals.
 
 Source: transformers 5.23 configuration_gemma2.py, configuration_gemma3.py, configuration_gemma3n.py and
 configuration_gemma4.py.
@@ -26,7 +26,7 @@ from kvcalc.io.families._decoder import (
 _GEMMA4 = ("gemma4_text", "gemma4_unified_text", "gemma4_assistant", "diffusion_gemma_text")
 MODEL_TYPES = ("gemma2", "gemma3_text", "gemma3n_text", *_GEMMA4)
 UNUSED = ("sliding_window_size",)
-"""Gemma 2: sliding_window a second time."""
+"""Gemma 2: duplicate of sliding_window."""
 _PERIODS = {"gemma2": 2, "gemma3n_text": 5}
 _PERIOD = 6
 _GLOBAL_HEAD_DIM = 512
@@ -53,14 +53,14 @@ def _layer(kind: str, config: Config) -> Layer:
 
 
 def _sees_both_sides(config: Config) -> bool:
-    """Gemma 4 says which tokens do, Gemma 3 whether they do."""
+    """Gemma 4 gives which tokens do, Gemma 3 whether they do."""
     field = "use_bidirectional_attention"
     return config.text(field) == "all" if config.model_type in _GEMMA4 else config.boolean(field)
 
 
 def _gemma4_layer(kind: str, config: Config) -> Layer:
     only(config, kind, FULL, SLIDING)
-    if kind != FULL or "per_layer_config" in config:  # as transformers saves it: per layer, and done
+    if kind != FULL or "per_layer_config" in config:  # as saved by transformers: per layer, already applied
         return _layer(kind, config)
     facts = gqa_facts(config)
     if "global_head_dim" in config:

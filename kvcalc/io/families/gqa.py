@@ -144,7 +144,7 @@ def _by_period(config: Config, field: str, default: int) -> Callable[[int], list
 
 
 def _dense_then_sparse(config: Config, layers: int) -> list[str]:
-    """Cohere 2 MoE: the dense layers at the start have a pattern of their own."""
+    """Cohere 2 MoE: the dense layers at the start have their own pattern."""
     dense = min(layers, whole_number_or(config, "first_k_dense_replace", 0))
     first = config.integer_or("prefix_dense_sliding_window_pattern", 1) or 1
     then = config.integer_or("sliding_window_pattern", 4) or 4

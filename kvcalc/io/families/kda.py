@@ -1,6 +1,6 @@
 """Kimi Delta Attention between layers of MLA: Kimi Linear, Kimi K3, Ling (bailing_hybrid), GLM-5 Next, Alice AI.
 
-Ling 2.5, of the same type as Ling 3, has lightning attention in its place; Alice AI has GQA in that of MLA.
+Ling 2.5, of the same type as Ling 3, has lightning attention instead; Alice AI has GQA instead of MLA.
 
 Source: transformers 5.23 configuration_kimi_linear.py, configuration_bailing_hybrid.py, configuration_glm5_next.py,
 modeling_glm5_next.py; Kimi-K3's own configuration_kimi_k3.py; vLLM 0.33
@@ -66,7 +66,7 @@ def _default(config: Config, layers: int) -> list[str]:
         for layer in listed if isinstance(listed, list) else [None]:
             if not isinstance(layer, int) or not 1 <= layer <= layers:
                 raise section.wrong(
-                    name, f"{name} must hold layers from 1 to {layers}, not {shown(layer)}", "count layers from 1"
+                    name, f"{name} must list layers from 1 to {layers}, not {shown(layer)}", "count layers from 1"
                 )
             kinds[layer - 1] = kind
     if "" in kinds:
@@ -89,7 +89,7 @@ def _layer(kind: str, config: Config) -> Layer:
 
 
 def _is_ling_2(config: Config) -> bool:
-    """Ling 2.5: BailingMoeV2_5, or a file that names no architecture and no convolution."""
+    """Ling 2.5: BailingMoeV2_5, or a file without architecture and convolution."""
     if config.model_type != "bailing_hybrid":
         return False
     named = "".join(config.top.texts("architectures"))
@@ -99,7 +99,7 @@ def _is_ling_2(config: Config) -> bool:
 
 
 def _lightning(config: Config) -> Layer:
-    """A state for each head of attention; no convolution."""
+    """A state per attention head; no convolution."""
     facts = Facts(config).take("linear_num_heads", "num_attention_heads")
     if config.given("head_dim"):
         return facts.take("linear_head_dim", "head_dim").build(LightningAttention)

@@ -30,7 +30,7 @@ _SHARED_HEAD = 8
 
 
 def decoder(config: Config) -> Decoder:
-    """All layers are full; OpenELM counts the heads of each, and AFM's last ones read the cache of others."""
+    """All layers are full; OpenELM lists heads per layer, and AFM's last layers read the cache of others."""
     layers = num_layers(config)
     if config.model_type == "openelm":
         return _openelm(config, layers)

@@ -23,7 +23,7 @@ from kvcalc.units import shown
 
 MODEL_TYPES = ("minicpm_sala", "bailing_moe_linear")
 UNUSED = ("lightning_nh", "lightning_scale", "lightning_layerwise_decay", "lightning_use_rope", "sparse_config")
-"""Query heads, as many as those of keys; what steers the kernels."""
+"""Query heads, as many as key heads; kernel options."""
 _MIXERS = {
     **dict.fromkeys(("minicpm4", "minicpm", "standard", "attention", "attn"), FULL),
     **dict.fromkeys(("lightning", "lightning_attn", "lightning-attn"), LINEAR),
@@ -31,7 +31,7 @@ _MIXERS = {
 
 
 def decoder(config: Config) -> Decoder:
-    """mixer_types, laid down the layers again and again; or the last layer of each layer_group_size is full.
+    """mixer_types, repeated over the layers; or the last layer of each layer_group_size is full.
 
     Ling's layers after the last whole group are full, too.
     """
@@ -51,7 +51,7 @@ def _mixers(config: Config, layers: int) -> list[str]:
             "mixer_types",
             f"mixer_types must name up to {layers} layers (num_hidden_layers) {' or '.join(_MIXERS)}, not "
             f"{shown(config.value('mixer_types'))}",
-            "write minicpm4 or lightning-attn for each layer",
+            "write minicpm4 or lightning-attn per layer",
         )
     return [_MIXERS[names[layer % len(names)]] for layer in range(layers)]
 

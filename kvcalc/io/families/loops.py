@@ -23,9 +23,9 @@ from kvcalc.model import MAX_LAYERS
 MODEL_TYPES = ("iquestloopcoder", "nanbeige")
 UNUSED: tuple[str, ...] = ()
 _LOOPS, _WINDOW = 2, 64
-"""IQuest Loop Coder's, where its config does not say them."""
+"""Defaults of IQuest Loop Coder."""
 _OTHER_CACHES = ("enable_double_loop_split", "loop_share_kv", "enable_depth_attention")
-"""Switches of Nanbeige under which layers cache something else; MLX-LM refuses them, too."""
+"""Switches of Nanbeige that change what layers cache; MLX-LM refuses them, too."""
 
 
 def decoder(config: Config) -> Decoder:
@@ -42,7 +42,7 @@ def decoder(config: Config) -> Decoder:
 
 
 def _nanbeige_loops(config: Config) -> int:
-    """num_loops; a checkpoint trained with a loss for each loop has one weight for each loop but the first."""
+    """num_loops; a checkpoint trained with a loss per loop has one weight per loop except the first."""
     weights = config.value("loop_loss_weights")
     return len(weights) + 1 if isinstance(weights, list) and weights else config.integer("num_loops")
 

@@ -37,7 +37,7 @@ MODEL_TYPES = (
     *("zamba", "zamba2", "plamo2"),
 )
 UNUSED = ("mamba_hidden_act", "mtp_layers_block_type")
-"""An activation; the blocks of one layer of multi-token prediction, of which one is attention."""
+"""An activation; the blocks of one multi-token-prediction layer, one of which is attention."""
 _KIND_OF_LETTER = {"M": LINEAR, "*": FULL, "-": MLP, "E": MLP}
 _MOST_EXPANDED = 10_000
 _PLAMO_STEP = 2
@@ -79,14 +79,14 @@ def _listed(config: Config, layers: int) -> list[str]:
     if not isinstance(indices, list) or not all(isinstance(i, int) and 0 <= i < layers for i in indices):
         raise config.wrong(
             "attn_layer_indices",
-            f"attn_layer_indices must hold layers from 0 to {layers - 1}, not {shown(indices)}",
+            f"attn_layer_indices must list layers from 0 to {layers - 1}, not {shown(indices)}",
             "count layers from 0",
         )
     return [FULL if layer in indices else LINEAR for layer in range(layers)]
 
 
 def _plamo2(config: Config, layers: int) -> list[str]:
-    """Of each mamba_step (2) layers the one in the middle is attention; of very few layers the last."""
+    """Of each mamba_step (2) layers the one in the middle is attention; for very few layers the last."""
     if not config.boolean("mamba_enabled", default=True):
         return [FULL] * layers
     step = config.integer_or("mamba_step", _PLAMO_STEP) or _PLAMO_STEP
@@ -113,7 +113,7 @@ def _nemotron_blocks(config: Config) -> tuple[Config, list[str]]:
             raise config.wrong(
                 "hybrid_override_pattern",
                 f"hybrid_override_pattern must be letters of M, *, - and E, not {shown(pattern)}",
-                "write one letter for each layer",
+                "write one letter per layer",
             )
         return config, [_KIND_OF_LETTER[letter] for letter in pattern]
     types = config.texts("layers_block_type")
@@ -175,7 +175,7 @@ def _bamba_layer(kind: str, config: Config) -> Layer:
 
 def _nemotron_layer(kind: str, config: Config) -> Layer:
     if kind != LINEAR:
-        if config.given("attention_head_dim") and not config.given("head_dim"):  # as the first of them were published
+        if config.given("attention_head_dim") and not config.given("head_dim"):  # as first published
             config = config.with_values({"head_dim": config.value("attention_head_dim")})
         return gqa_layer(kind, config)
     facts = Facts(config).take("mamba_num_heads").take("mamba_head_dim")

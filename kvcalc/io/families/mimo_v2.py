@@ -23,7 +23,7 @@ from kvcalc.io.families._drafts import num_drafts
 
 MODEL_TYPES = ("mimo_v2_flash",)
 UNUSED = ("attention_chunk_size",)
-"""MiMo-V2.5: in the file, and read by no engine."""
+"""MiMo-V2.5: in the file, but read by no engine."""
 _PERIOD = 6
 
 

@@ -27,7 +27,7 @@ from kvcalc.units import shown
 
 MODEL_TYPES = ("minimax", "minimax_text_01", "minimax_m1", "minimax_m3", "minimax_m3_vl_text")
 UNUSED = ("shared_intermediate_size", "use_sparse_attention", "sparse_disable_index_value")
-"""Width of an MLP; said again, layer by layer, by sparse_attention_freq; the index keeps keys alone in any case."""
+"""Width of an MLP; repeated per layer by sparse_attention_freq; the index keeps only keys in any case."""
 
 
 def decoder(config: Config) -> Decoder:
@@ -62,7 +62,7 @@ def _flagged(holder: Fields, name: str, flags: object, layers: int, kinds: tuple
         raise holder.wrong(
             name,
             f"{name} must be {layers} flags of 0 or 1 (num_hidden_layers), not {shown(flags)}",
-            "write one flag for each layer",
+            "write one flag per layer",
         )
     return [kinds[flag] for flag in flags]
 

@@ -39,12 +39,12 @@ MODEL_TYPES = (
     *("mistral_large4_text", "sarvam_mla", "youtu"),
 )
 UNUSED = ("num_key_value_heads", "qk_head_dim", "index_skip_topk_offset", "index_topk_freq")
-"""Heads that share one latent; a sum; what indexer_types says already."""
+"""Heads that share one latent; a sum; duplicates of indexer_types."""
 _SHARES_INDEXERS = {"glm_moe_dsa", "hy_v4", "hy_v4_vl_text", "mistral_large4_text"}
 _WITH_INDEXER = {"axk2", "deepseek_v32", *_SHARES_INDEXERS}
 _INDEXES_FOR_DRAFTS = {"deepseek_v32", "glm_moe_dsa"}
-"""Types whose draft layers have an indexer of their own, whatever indexer_types says of the others (vLLM 0.33.0,
-deepseek_v2.py; SGLang 0.5.23 stores its rows, too)."""
+"""Types whose draft layers have their own indexer, independent of indexer_types (vLLM 0.33.0, deepseek_v2.py; SGLang
+0.5.23 stores its rows, too)."""
 _FULL_AT_START = 2
 _SLIDING_DOTS3 = {
     "num_attention_heads": 64,
@@ -127,7 +127,7 @@ def _with_window_fields(config: Config) -> Config:
 
 
 def _with_sources(config: Config, kinds: list[str]) -> list[str]:
-    """Mistral Large 4: layers that read the latent of another keep at most an index key of their own."""
+    """Mistral Large 4: layers that read another's latent keep at most their own index key."""
     sources = config.value("kv_source_layers")
     if not isinstance(sources, list):
         return kinds

@@ -14,7 +14,7 @@ MODEL_TYPES = ("mllama_text_model",)
 UNUSED: tuple[str, ...] = ()
 _CROSS = "cross"
 _CROSS_LAYERS = range(3, 40, 5)
-"""Of the 11B model, which the class has by default."""
+"""Of the 11B model, the class's default."""
 
 
 def decoder(config: Config) -> Decoder:

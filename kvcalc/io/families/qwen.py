@@ -24,7 +24,7 @@ MODEL_TYPES = (
     *("smollm3", "mimo"),
 )
 UNUSED = ("max_window_layers", "sliding_window")
-"""Where use_sliding_window is false, and in Qwen3-MoE whose layers are all alike."""
+"""If use_sliding_window is false, and in Qwen3-MoE, whose layers are all equal."""
 _ALWAYS_WINDOWED = {"dots1"}
 """Types without use_sliding_window, whose layers from max_window_layers on are windowed if there is a window."""
 

@@ -26,7 +26,7 @@ from kvcalc.units import shown
 MODEL_TYPES = ("rwkv", "rwkv7", "xlstm", "recurrent_gemma")
 _KIND_OF_BLOCK = {"recurrent": LINEAR, "attention": SLIDING}
 _BLOCKS = ("recurrent", "recurrent", "attention")
-"""RecurrentGemma's, where the config does not say them."""
+"""Defaults of RecurrentGemma."""
 UNUSED = ("head_dim",)
 """RecurrentGemma divides hidden_size by the heads."""
 _XLSTM_MULTIPLE = 64
@@ -58,7 +58,7 @@ def _rwkv(kind: str, config: Config) -> Layer:
 
 
 def _rwkv7(kind: str, config: Config) -> Layer:
-    """A state for each head of head_dim, and the last input of time mix and channel mix."""
+    """A state per head of head_dim, and the last input of time mix and channel mix."""
     hidden, width = config.integer("hidden_size"), config.integer("head_dim")
     if hidden % width:
         raise config.wrong(

@@ -62,7 +62,7 @@ def _layer(kind: str, config: Config) -> Layer:
 
 
 def _chatglm_layer(kind: str, config: Config) -> Layer:
-    """multi_query_attention with multi_query_group_num groups, else a KV head for each query head."""
+    """multi_query_attention with multi_query_group_num groups, else one KV head per query head."""
     facts = Facts(config).take("num_query_heads", "num_attention_heads")
     grouped = config.boolean("multi_query_attention")
     facts.take("num_kv_heads", "multi_query_group_num" if grouped else "num_attention_heads")
@@ -73,7 +73,7 @@ def _chatglm_layer(kind: str, config: Config) -> Layer:
 
 
 def _nemotron_nas(config: Config) -> Decoder:
-    """block_configs: for each layer n_heads_in_group query heads to a KV head, or no attention at all."""
+    """block_configs: per layer n_heads_in_group query heads per KV head, or no attention."""
     layers = num_layers(config)
     blocks = config.value("block_configs")
     if not isinstance(blocks, list) or len(blocks) != layers:

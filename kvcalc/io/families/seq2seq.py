@@ -1,4 +1,4 @@
-"""Encoder-decoders whose fields name the decoder's side: BART and its like, T5 and its like, Whisper, Moonshine, Dia.
+"""Encoder-decoders whose fields name the decoder's side: BART and similar, T5 and similar, Whisper, Moonshine, Dia.
 
 Source: transformers 5.23 modeling_bart.py, modeling_t5.py, modeling_whisper.py, modeling_moonshine.py, modeling_dia.py.
 """

@@ -40,7 +40,7 @@ _CHUNKS = {_LOCAL: "local_attn_chunk_length", _LSH: "lsh_attn_chunk_length"}
 
 
 def decoder(config: Config) -> Decoder:
-    """Each type its own way."""
+    """Layers of each type."""
     return _DECODERS[config.model_type](config)
 
 
@@ -80,7 +80,7 @@ def _gpt_neo(config: Config) -> Decoder:
 
 def _hrm_text(config: Config) -> Decoder:
     """Each stack of layers runs several times, and caches each time: (L_cycles + 1) * H_cycles."""
-    if config.given("num_layers_per_stack"):  # as transformers saves it: num_hidden_layers counts all of them
+    if config.given("num_layers_per_stack"):  # as saved by transformers: num_hidden_layers counts all of them
         layers = num_layers(config)
     else:
         cycles = config.integer("H_cycles") * (config.integer("L_cycles") + 1)
@@ -125,7 +125,7 @@ def _reformer(config: Config) -> Decoder:
 
 
 def _hashed(facts: Facts, config: Config, kinds: set[str]) -> Facts:
-    """A prompt beyond the shortest chunk is filled up to whole chunks of all kinds, and hashed if longer than one."""
+    """A prompt beyond the shortest chunk is padded to whole chunks of all kinds, and hashed if longer than one."""
     chunks = [config.integer(_CHUNKS[kind]) for kind in sorted(kinds)]
     facts.take("hash_heads", "num_attention_heads").take("num_hashes")
     chunk = facts.take("hash_chunk", _CHUNKS[_LSH]).whole("hash_chunk")

@@ -35,16 +35,16 @@ MODEL_TYPES = ("plamo3", "PanguEmbedded", "PanguProMoE", "domyn_edge", "iquest_q
 UNUSED = ("position_layers", "param_sink_number", "param_sink_with_value", "qk_nope_dim", "qk_rope_dim", "layer_types")
 """Which layers have rotary positions; sinks that are weights; parts of head_dim; what IQuest Q1 lists again."""
 _PERIOD, _WINDOW = 8, 2048
-"""PLaMo 3's, where its config does not say them."""
+"""Defaults of PLaMo 3."""
 _BLOCKS = ("full_attention", "sliding_attention", "sliding_attention", "sliding_attention")
 _SUMMARY, _REGION = 256, 8
-"""Step 5's, and no others are known to vLLM (models/step5/nvidia/config.py)."""
+"""Step 5's, the only ones vLLM supports (models/step5/nvidia/config.py)."""
 _NUM_BLOCKS, _LAST = 21, 3
 """IQuest Q1's: one full layer, 21 blocks, three full layers."""
 
 
 def decoder(config: Config) -> Decoder:
-    """Each type names its windows in its own way."""
+    """Each type has its own fields for windows."""
     if config.model_type == "iquest_q1":
         return _iquest_q1(config)
     if config.model_type == "step5":
@@ -63,7 +63,7 @@ def decoder(config: Config) -> Decoder:
 
 
 def _step5(config: Config) -> Decoder:
-    """Full layers have summaries of regions where sparse_config is not disabled; layer_types may go on for drafts."""
+    """Full layers have summaries of regions unless sparse_config is disabled; layer_types may continue for drafts."""
     layers, drafts = num_layers(config), num_drafts(config)
     types = config.value("layer_types")
     if isinstance(types, list) and len(types) > layers:
@@ -87,7 +87,7 @@ def _with_window(config: Config) -> Config:
 
 
 def _of_windows(config: Config, windows: Sequence[int | None]) -> Decoder:
-    """A layer for each window, None for full attention: a group for each size of window."""
+    """A layer per window, None for full attention: one group per window size."""
     sizes = dict.fromkeys(size for size in windows if size is not None)
     names = {size: SLIDING if len(sizes) == 1 else f"{SLIDING}-{size}" for size in sizes}
     by_kind = {name: size for size, name in names.items()}
@@ -104,7 +104,7 @@ def _of_windows(config: Config, windows: Sequence[int | None]) -> Decoder:
 
 
 def _interleaved(config: Config, layers: int) -> list[int | None]:
-    """interleaved_sliding_window: one window for all layers, or a list of them laid down the layers again and again."""
+    """interleaved_sliding_window: one window for all layers, or a list repeated over the layers."""
     given = config.value("interleaved_sliding_window")
     listed = given if isinstance(given, list) and given else [given]
     sizes = [size for size in listed if size is None or (type(size) is int and size > 0)]
@@ -119,14 +119,14 @@ def _interleaved(config: Config, layers: int) -> list[int | None]:
 
 
 def _domyn_windows(config: Config, layers: int) -> list[int | None]:
-    """window_sizes [[512, 0], ...]: tokens before the query's own, which are seen with it; below 1: all."""
+    """window_sizes [[512, 0], ...]: tokens before the query's own that are seen with it; below 1: all."""
     given = config.value("window_sizes")
     pairs = given if isinstance(given, list) and len(given) == layers else []
     sizes = [pair[0] if isinstance(pair, list) and pair else None for pair in pairs]
     if not pairs or not all(type(size) is int for size in sizes):
         raise config.wrong(
             "window_sizes",
-            f"window_sizes must hold {layers} pairs (num_hidden_layers) such as [512, 0], not {shown(given)}",
+            f"window_sizes must have {layers} pairs (num_hidden_layers) such as [512, 0], not {shown(given)}",
             "write [-1, -1] for a full-attention layer",
         )
     return [size + 1 if size is not None and size > 0 else None for size in sizes]

@@ -1,7 +1,7 @@
 """GGUF, the file format of llama.cpp: from its metadata to a Model.
 
-Every architecture that llama.cpp runs is read, by the rules by which it reads it; a file that it would refuse to load
-is refused here. What a layer caches depends on the engine: a GGUF model can be sized in any of them.
+Every architecture of llama.cpp is read by llama.cpp's rules; a file that it would not load is refused. What a layer
+caches depends on the engine: a GGUF model can be sized in any of them.
 """
 
 from __future__ import annotations

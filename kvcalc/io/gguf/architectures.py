@@ -1,7 +1,7 @@
 """Special rules of architectures in llama.cpp's reading of their metadata: the kind of each layer.
 
-Whatever is not named here is attention over every token, in every layer. Source: llama.cpp as in llama-cpp-python
-0.3.36, src/models/*.cpp (load_arch_hparams) and src/llama-model.cpp (load_hparams, create_memory).
+All others have attention over every token, in every layer. Source: llama.cpp as in llama-cpp-python 0.3.36,
+src/models/*.cpp (load_arch_hparams) and src/llama-model.cpp (load_hparams, create_memory).
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ ALL_RECURRENT = frozenset({"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "a
 BOTH = frozenset({"falcon-h1"})
 """Every layer is recurrent and attention."""
 FULL_EVERY = {"qwen3next": 4, "qwen35": 4, "qwen35moe": 4, "qwen4exp": 4, "minimax-01": 8}
-"""Each so-manieth layer is attention unless full_attention_interval or attention.recurrent_layers say otherwise; in
-all other architectures with recurrent layers they are those without KV heads."""
+"""Interval of attention layers unless full_attention_interval or attention.recurrent_layers override it; in all other
+architectures the recurrent layers are those without KV heads."""
 BLOCKS = frozenset({"nemotron_h", "nemotron_h_moe"})
 """A layer is a single block: one with a feed-forward has nothing else."""
 MAMBA_GROUPS = frozenset({"mamba2", "falcon-h1", "granitehybrid", "plamo2", "nemotron_h", "nemotron_h_moe"})

@@ -33,7 +33,7 @@ MAX_KEY_BYTES = 2**10
 MAX_KEPT_TEXT_BYTES, MAX_KEPT_ELEMENTS = 2**12, 2**12
 """Longest text and array that are built; llama.cpp itself has a limit of 512 layers."""
 MAX_ALL_KEPT = 2**18
-"""Most bytes of texts and elements of arrays that are built in all."""
+"""Most bytes of texts and array elements built in total."""
 _VERSIONS = (1, 2, 3)
 _CHUNK_BYTES = 2**18
 _STRING, _ARRAY = 8, 9
@@ -52,7 +52,7 @@ _HELP = "download the file again, and compare its size with the published one"
 
 
 class Array(NamedTuple):
-    """An array that was too long to be of use, and was stepped over."""
+    """An array that was skipped because of its length."""
 
     length: int
 
@@ -76,7 +76,7 @@ def is_gguf(path: Path) -> bool:
 def read_metadata(path: Path) -> Document:
     """Metadata of a GGUF file by key; of a split model from its first part, the only one with all metadata.
 
-    Arrays of up to MAX_KEPT_ELEMENTS elements are lists, longer ones are `Array`s; the tokenizer's keys are left out.
+    Arrays of up to MAX_KEPT_ELEMENTS elements are lists, longer ones are `Array`s; the tokenizer's keys are omitted.
     Raises InvalidFileError if the file cannot be read or is not a GGUF file.
     """
     part = SPLIT.search(path.name)
@@ -137,7 +137,7 @@ class _Reader:
         self._num_tensors = 0
 
     def tensors(self) -> TensorList:
-        """The list that follows the metadata, which has been read."""
+        """The list after the metadata."""
         self._key = ""
         if self._num_tensors > MAX_TENSORS:
             raise self._wrong(f"claims {self._num_tensors:,} tensors; the limit is {MAX_TENSORS:,}")
@@ -175,7 +175,7 @@ class _Reader:
         return {key: value for key, value in values.items() if key == TOKENS or not key.startswith(_NOT_BUILT)}
 
     def _read_version(self) -> None:
-        """Byte order and width of lengths: of the two readings of the version, one is a small number."""
+        """Byte order and width of lengths: only one of the two readings of the version is a small number."""
         raw = self._bytes(4)
         little, big = int.from_bytes(raw, "little"), int.from_bytes(raw, "big")
         version = little if little in _VERSIONS else big
@@ -247,7 +247,7 @@ class _Reader:
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise self._wrong(f"holds {what} that is not UTF-8: {shown(raw)}") from error
+            raise self._wrong(f"contains {what} that is not UTF-8: {shown(raw)}") from error
 
     def _keep(self, size: int) -> int:
         self._kept += size

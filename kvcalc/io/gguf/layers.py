@@ -64,7 +64,7 @@ _FIRST_INDEXERS, _INDEXER_EVERY = 2, 4
 
 
 def decoder(metadata: Metadata) -> Decoder:
-    """Layers as llama.cpp reads them from the metadata of their architecture."""
+    """Layers as read by llama.cpp from the metadata of their architecture."""
     return _Layers(metadata).decoder()
 
 
@@ -122,7 +122,7 @@ class _Layers:
         return tuple(found)
 
     def _repeats(self, groups: dict[str, Layer], names: list[str]) -> list[str]:
-        """Layers that the file does not count: a stack that runs several times, a router after the last layer."""
+        """Layers not counted by the file: a stack that runs several times, a router after the last layer."""
         if self.architecture == "nanbeige":
             loops = self.metadata.whole("num_loops", 1) or 1
             if loops * self.count > MOST_LAYERS:
@@ -178,7 +178,7 @@ class _Layers:
         return _CHUNKED if WINDOWS[self.architecture].chunked else _SLIDING
 
     def _windows(self) -> tuple[int, list[bool]]:
-        """How far sliding layers look back, and which they are."""
+        """The reach of sliding layers, and which layers slide."""
         metadata, none = self.metadata, [False] * self.count
         spec = WINDOWS.get(self.architecture)
         if spec is None or (self.architecture == "exaone4" and self.trunk != EXAONE4_WITH_WINDOWS):
@@ -210,7 +210,7 @@ class _Layers:
         return flags + [False] * (self.count - trunk)
 
     def _indexed(self) -> list[bool]:
-        """Which layers have an indexer of their own."""
+        """Which layers have their own indexer."""
         metadata, none = self.metadata, [False] * self.count
         if self.architecture not in INDEXERS or not metadata.whole("attention.indexer.key_length"):
             return none
@@ -248,7 +248,7 @@ class _Layers:
         return self.metadata.by_layer(name, len(ratios), [])[: self.count]
 
     def _sharing(self) -> int:
-        """Layers at the end that read the cache of another."""
+        """Layers at the end that read another's cache."""
         if self.architecture != "gemma4":
             return 0
         sharing = self.metadata.whole("attention.shared_kv_layers")

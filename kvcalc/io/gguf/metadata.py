@@ -24,7 +24,7 @@ class Metadata(Fields):
         self.asked: set[str] = set()
 
     def key(self, name: str) -> str:
-        """The key as the file has it."""
+        """The key as in the file."""
         return f"{self.architecture}.{name}"
 
     def value(self, name: str) -> object:
@@ -65,7 +65,7 @@ class Metadata(Fields):
 
 
 class Facts:
-    """Keyword arguments for an attention kind, gathered one by one, each with the key that it was read from."""
+    """Keyword arguments for an attention kind, collected one by one, each with its key."""
 
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
@@ -79,11 +79,11 @@ class Facts:
         return self
 
     def take(self, fact: str, key: str) -> Facts:
-        """Sets a fact to a whole number of at least 1 that must be there."""
+        """Sets a fact to a required whole number of at least 1."""
         return self.put(fact, self._metadata.integer(key, most=MAX_COUNT), key)
 
     def build(self, kind: Callable[..., Attention]) -> Layer:
-        """Layer of one part with these facts. Errors are located at the key that the fact came from."""
+        """Layer of one part with these facts. Errors name the fact's key."""
         metadata = self._metadata
         try:
             part = kind(**self._values)

@@ -31,7 +31,7 @@ def key_length(metadata: Metadata, *, sliding: bool) -> int:
 
 
 def value_length(metadata: Metadata, *, sliding: bool) -> int:
-    """Width of a value head, as that of a key head."""
+    """Width of a value head, by default that of a key head."""
     return _width(metadata, "value_length", sliding)
 
 
@@ -65,7 +65,7 @@ def _width_key(metadata: Metadata, name: str, sliding: bool) -> str:
 
 
 def latent_layer(metadata: Metadata, heads: int, kv_heads: int, reach: str, tokens: int) -> Layer:
-    """MLA: key_length is that of latent and rotary key together, key_length_mla that of an expanded key."""
+    """MLA: key_length covers latent and rotary key, key_length_mla an expanded key."""
     sliding = bool(reach)
     if kv_heads != 1:
         raise metadata.wrong(
@@ -80,8 +80,8 @@ def latent_layer(metadata: Metadata, heads: int, kv_heads: int, reach: str, toke
     if not 0 <= rotary <= expanded:
         raise metadata.wrong(
             "attention.key_length",
-            f"key_length ({rank + rotary}) must hold kv_lora_rank ({rank}) and a rotary key of at most key_length_mla "
-            f"({expanded})",
+            f"key_length ({rank + rotary}) must include kv_lora_rank ({rank}) and a rotary key of at most "
+            f"key_length_mla ({expanded})",
             "convert the model again with a newer version",
         )
     facts = Facts(metadata).put("num_query_heads", heads, HEADS).take("kv_lora_rank", f"attention.kv_lora_rank{suffix}")
@@ -147,7 +147,7 @@ def _delta(metadata: Metadata, _: int) -> Layer:
 
 
 def _heads_of_inner(metadata: Metadata) -> tuple[int, int]:
-    """Heads (time_step_rank) and the width of one, of inner_size channels."""
+    """Heads (time_step_rank) and their width, for inner_size channels."""
     heads, inner = metadata.integer("ssm.time_step_rank"), metadata.integer("ssm.inner_size")
     if inner % heads:
         raise metadata.wrong(

@@ -1,4 +1,4 @@
-"""What the tensors of a GGUF file take, by the list that follows its metadata: names, shapes, types.
+"""Bytes of a GGUF file's tensors, by the list after its metadata: names, shapes, types.
 
 Each entry: name (length and bytes), number of dimensions (u32), dimensions (u64, in version 1 u32), type (u32), offset
 (u64). A row comes in blocks of its type. Source: ggml/docs/gguf.md and ggml.c (type_traits) of llama.cpp.

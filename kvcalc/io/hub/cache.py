@@ -1,4 +1,4 @@
-"""Files in the cache of huggingface_hub, kept as that keeps them, so that every program finds them there.
+"""Files in the cache of huggingface_hub, in its own layout, so that every program finds them.
 
     models--ORG--NAME/blobs/ETAG, snapshots/COMMIT/FILE -> the blob, refs/REVISION: the commit
 
@@ -20,7 +20,7 @@ _ETAG = re.compile(r"(?:W/)?\"?([0-9a-f]{32,128})\"?")
 
 
 class Cached:
-    """A repository in the cache, whether or not it is there yet."""
+    """A repository in the cache, existing or not."""
 
     def __init__(self, cache: Path, id: str) -> None:
         self.folder = cache / "--".join(("models", *id.split("/")))

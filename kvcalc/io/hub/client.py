@@ -1,8 +1,8 @@
 """Requests to a hub, each with a limit of bytes and a deadline; the only importer of huggingface_hub.
 
 The library decides the hub, the token, the cache and offline mode (HF_ENDPOINT, HF_TOKEN and its file, HF_HUB_CACHE,
-HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT), makes addresses, and opens connections with its proxies and certificates.
-Answers are read here: its own downloads read whatever a server sends, for as long as it trickles.
+HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT), builds addresses, and opens connections with its proxies and certificates.
+Answers are read here: its own downloads have no limits on size and time.
 
 Only the status and X-Error-Code of a server's error are used, never its text. No address and no header is shown: they
 may contain a token.
@@ -188,7 +188,7 @@ class _Request(NamedTuple):
         return Answer(content, own, int(found[3]))
 
     def _content(self, response: Any, most: int, *, whole: bool) -> bytes:
-        """What comes, up to `most` bytes; whole: more of it is wrong."""
+        """The content, up to `most` bytes; whole: more is an error."""
         content = bytearray()
         for chunk in response.iter_raw():
             if time.monotonic() > self.ends:
@@ -224,7 +224,7 @@ def _library() -> ModuleType:
 
 
 def _within(seconds: float, work: Callable[[], Result]) -> Result:
-    """What `work` returns or raises. Raises TimeoutError after `seconds`, whatever it waits for, names too.
+    """The result of `work`. Raises TimeoutError after `seconds`, also if it waits for name resolution.
 
     A late thread is abandoned: it ends with its next chunk, or with this process.
     """

@@ -1,4 +1,4 @@
-"""What a hub means by a status and its X-Error-Code; its own words are never repeated.
+"""Meaning of a hub's status and X-Error-Code; its own text is never repeated.
 
 Source: huggingface_hub, utils/_http.py.
 """

@@ -1,4 +1,4 @@
-"""A repository of a hub at one commit: which files it has, their text, and parts of those that are large."""
+"""A hub repository at one commit: its list of files, their text, and parts of large ones."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Repository:
             yield remote, remote.size_bytes
 
     def part(self, file: str, first: int, number: int) -> tuple[bytes, int]:
-        """Bytes of a file from `first` on, and how many it has in all."""
+        """Bytes of a file from `first` on, and its total size."""
         answer = self._client.part(self._asked, self.commit, file, first, number)
         self._check_commit(answer.headers.get("x-repo-commit"), file)
         return answer.content, answer.total_bytes or len(answer.content)

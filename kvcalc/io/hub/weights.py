@@ -1,4 +1,4 @@
-"""What a repository's weights take, by its index or by the headers of its files; their data is never fetched."""
+"""Bytes of a repository's weights, by its index or the headers of its files; their data is never fetched."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ class HubGguf(NamedTuple):
 def gguf_of(repository: Repository, file: str, quantisation: str) -> HubGguf | None:
     """The GGUF file of a name or a quantisation; else the only one in a repository without a config.
 
-    Of a split one all parts are read. None for a repository that is read by its config. Raises UnknownNameError for
-    none or several, InvalidFileError if there is no config either.
+    All parts of a split file are read. None for a repository with a config. Raises UnknownNameError for none or
+    several, InvalidFileError if there is no config either.
     """
     if not (file or quantisation) and any(map(repository.has, FOLDER_FILES)):
         return None
@@ -98,7 +98,7 @@ def gguf_of(repository: Repository, file: str, quantisation: str) -> HubGguf | N
 
 
 def gguf_files(repository: Repository) -> tuple[str, ...]:
-    """GGUF files of models, of a split one its first part."""
+    """GGUF files of models; of split ones the first part."""
     found = sorted(name for name in repository.files if name.endswith(".gguf"))
     return tuple(name for name in found if _PROJECTOR not in name.lower() and _is_first(name))
 
@@ -123,7 +123,7 @@ def _chosen(repository: Repository, quantisation: str) -> str:
 
 
 def _is_of(name: str, quantisation: str) -> bool:
-    """Whether a file's name, or its folder's, has a quantisation among its words."""
+    """Whether the name of a file or its folder contains a quantisation."""
     words = _OTHER_WORDS.sub(" ", name.lower().removesuffix(".gguf"))
     return f" {_OTHER_WORDS.sub(' ', quantisation.lower())} " in f" {words} "
 

@@ -82,7 +82,7 @@ def parse_plan(
     ]
 
 
-def deployment_of(  # noqa: PLR0913  # what starts it, and what is added to it
+def deployment_of(  # noqa: PLR0913  # its start, and additions
     entry: DeploymentEntry,
     command: Command,
     where: str,
@@ -92,7 +92,7 @@ def deployment_of(  # noqa: PLR0913  # what starts it, and what is added to it
     hub: bool = False,
     called: Mapping[str, str] | None = None,
 ) -> Deployment:
-    """A deployment that a file starts, with what is added to it. where: FILE:LINE; called: names of added fields.
+    """A deployment that a file starts, with additions. where: FILE:LINE; called: names of added fields.
 
     Raises KvcalcError.
     """

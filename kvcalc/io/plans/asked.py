@@ -124,7 +124,7 @@ def _read_model(row: Row, of: str, name: str) -> Model:
 
 
 def _drafting_of(row: Row) -> Drafting:
-    """Who drafts for the model: what args name, or settings."""
+    """The draft checkpoint: from args or settings."""
     return Drafting(engine_of(row), row.args.draft if has_draft(row.args) else None, row.folder, row.hub)
 
 
@@ -143,7 +143,7 @@ def sequences_of(row: Row) -> int:
 
 
 def says_users(row: Row) -> bool:
-    """Whether the entry, or a setting of the engine, says how many users there are."""
+    """Whether the entry, or a setting of the engine, gives the number of users."""
     given = (row.entry.sequences, row.entry.concurrency, *(row.args.settings.get(name) for name in _SLOTS))
     return any(each is not None for each in given)
 
@@ -200,7 +200,7 @@ def _read_engine(row: Row, name: str, settings: dict[str, object]) -> Engine:
 
 
 def _settings(row: Row) -> dict[str, object]:
-    """Settings of both the entry and its args."""
+    """Settings of the entry and its args."""
     settings = dict(row.args.settings)
     if row.args.version is not None and row.entry.engine is None:
         settings["version"] = row.args.version

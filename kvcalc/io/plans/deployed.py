@@ -1,4 +1,4 @@
-"""An entry of a plan, as the deployment that it describes."""
+"""An entry of a plan as a deployment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from kvcalc.report.check import Written
 from kvcalc.units import both_units, plural
 
 _ADMITTED = ("max_num_seqs", "max_running_requests", "max_batch_size")
-"""Settings of engines for the requests that run at once."""
+"""Engine settings for the number of concurrent requests."""
 
 
 def deployed(row: Row) -> Deployment:
@@ -59,11 +59,11 @@ def _remarks(row: Row, asked: Question, holding: Holding) -> tuple[str, ...]:
     found = [f"{said.about}: {said.why}" for said in row.args.told]
     drafter, drafting = asked.model.drafter, sum(len(group.layers) for group in asked.model.draft_groups)
     if drafter is not None and drafter.name != asked.model.name and drafting:
-        found.append(f"{plural(drafting, 'layer')} of {drafter.name} draft, planned as layers of this model")
+        found.append(f"{plural(drafting, 'draft layer')} of {drafter.name}, planned as layers of this model")
     if row.entry.workload is None and not says_users(row):
         admitted = next(((name, row.args.settings[name]) for name in _ADMITTED if name in row.args.settings), None)
         more = f"; {admitted[0]} admits {admitted[1]}" if admitted else ""
-        found.append(f"no number of users is given: 1 is assumed (--users, or concurrency in a plan){more}")
+        found.append(f"number of users not given: assuming 1 (--users, or concurrency in a plan){more}")
     if row.entry.tokens is None and row.entry.workload is None and row.args.length is None:
         own = own_context_of(row, asked.model)
         whose = "the model" if own == asked.model.max_model_len else asked.engine.TITLE

@@ -1,4 +1,4 @@
-"""The device that an entry names, which both its engine and its budget ask for."""
+"""The device of an entry, needed by both its engine and its budget."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Holding:
         if self.gpu is None:
             raise row.refuse(
                 "neither budget nor gpu is given",
-                "add --gpu h100-80gb, or --budget 40GiB for the cache alone"
+                "add --gpu h100-80gb, or --budget 40GiB for only the cache"
                 if row.by_flags
                 else "add budget: 80GB, or gpu: h100-80gb with weights: 16GB",
             )
@@ -109,7 +109,7 @@ class Holding:
 
     @property
     def _of(self) -> str:
-        """The field that names the device."""
+        """The field of the device."""
         return "memory" if self._entry.gpu is None else "gpu"
 
     @cached_property

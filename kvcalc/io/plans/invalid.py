@@ -1,4 +1,4 @@
-"""Errors of a plan's form, in the project's words."""
+"""Errors of a plan's schema, in the project's words."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def first_error(error: ValidationError, document: Document) -> KvcalcError:
     found = next((each for each in in_workload if each["loc"][:3] == found["loc"][:3]), found)
     *above, last = found["loc"] or ("",)
     path = tuple(step for step in above if step not in _ARMS and "[" not in str(step))
-    is_key = found["type"] in ("extra_forbidden", "missing")  # which may be spelled as anything
+    is_key = found["type"] in ("extra_forbidden", "missing")  # which may have any spelling
     path = (*path, last) if last != "" and (is_key or (last not in _ARMS and "[" not in str(last))) else path
     where = document.where(path)
     name = str(path[-1]) if path else document.name
@@ -53,7 +53,7 @@ def first_error(error: ValidationError, document: Document) -> KvcalcError:
 
 
 def _shown(value: object) -> str:
-    """A value of the wrong type as a message may quote it: words of lists and mappings are not."""
+    """A value of the wrong type, safe for messages: contents of lists and mappings are not shown."""
     if isinstance(value, list | dict) and any(mark in repr(value) for mark in "'\""):
         return "a list" if isinstance(value, list) else "a mapping"
     return "a word that is not shown" if could_be_secret(str(value)) else shown(value)

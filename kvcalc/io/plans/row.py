@@ -21,13 +21,13 @@ _NO_COMMAND = Command("", "", None, None, None, {}, {}, {})
 
 
 class Row:
-    """One entry on its way to a Deployment.
+    """Turns an entry into a Deployment.
 
-    known: what other entries have read already; args: what starts it; called: what fields are called that stand in no
-    file, such as --gpu.
+    known: shared with other entries; args: its command line; called: names of fields that are not in a file, such as
+    --gpu.
     """
 
-    def __init__(  # noqa: PLR0913  # where it stands, and what is known already
+    def __init__(  # noqa: PLR0913  # its place, and shared state
         self,
         entry: DeploymentEntry,
         document: Document,
@@ -78,14 +78,14 @@ class Row:
         return Written(name, in_short(value), self.document.name if self.file else "", line)
 
     def take(self, field: str, read: Callable[Given, Result], *values: Given.args, **named: Given.kwargs) -> Result:
-        """Result of `read`, its errors located at the field."""
+        """Result of `read`, with errors located at the field."""
         try:
             return read(*values, **named)
         except KvcalcError as error:
             raise error.at(self.where(field)) from None
 
     def once(self, key: Hashable, read: Callable[[], Result]) -> Result:
-        """Result of `read`, which entries that ask for the same share."""
+        """Result of `read`, shared by entries with the same key."""
         if key not in self.known:
             self.known[key] = read()
         found: Result = self.known[key]

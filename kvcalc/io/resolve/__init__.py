@@ -1,4 +1,4 @@
-"""What a person calls a model, and the model that is meant: one way for every command, plan and call.
+"""From a user's name to the model: one way for every command, plan and call.
 
 In this order; the answer names the choice unless it is obvious:
 
@@ -11,8 +11,8 @@ In this order; the answer names the choice unless it is obvious:
 
 Anything else is refused with the nearest names: a model is never guessed.
 
-With `hub` a name that is not written as a path is a repository (`reference`), a preset's name the one that the preset
-was read from; nothing else is looked up.
+With `hub` a name that is not a path is a repository (`reference`), for a preset's name the preset's own; nothing else
+is looked up.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _MAY_DECLARE = (
 
 @dataclass(frozen=True)
 class Resolved:
-    """A named model. preset, path or reference: what to read; name: what to call a model read from a path.
+    """A named model. preset, path or reference: what to read; name: for a model read from a path.
 
     words: note on the match; empty if it was written so. as_published: whether the preset's published weights are this
     name's; repository, weights: another name of its checkpoint, and its format. context: tokens, if not the preset's;
@@ -71,7 +71,7 @@ class Resolved:
     declares_fp8: bool = False
 
     def applied_to(self, model: Model) -> Model:
-        """The model that was read, as the name wants it: with its context, format and notes."""
+        """The loaded model with the name's context, format and notes."""
         changed = replace(model, name=self.name or model.name, notes=(*self.words, *model.notes))
         if self.context is not None:
             changed = replace(changed, max_model_len=self.context if self.context > 0 else None)
@@ -84,9 +84,9 @@ class Resolved:
 
 
 def resolve(name: str, folder: Path = Path(), *, hub: bool = False) -> Resolved:
-    """The model that is meant by `name`; paths are relative to `folder`. hub: a repository is read from the Hub.
+    """The model of `name`; paths are relative to `folder`. hub: read a repository from the Hub.
 
-    Raises UnknownNameError with the nearest names, NotApplicableError for a name that is nearly another model's.
+    Raises UnknownNameError with the nearest names, NotApplicableError for a name close to another model's.
     """
     path = folder / name
     if name == STDIN:
@@ -95,10 +95,10 @@ def resolve(name: str, folder: Path = Path(), *, hub: bool = False) -> Resolved:
 
 
 def _known(name: str, path: Path) -> Resolved:
-    """The first of all but the Hub that has the name."""
+    """The first source that has the name, except the Hub."""
     reference = None if "/" not in name or exists(path) or name.endswith(FILE_SUFFIXES) else reference_of(name)
     if reference is not None and reference == Reference(reference.id) and reference.id != name:
-        return _known(reference.id, path)  # written as an address
+        return _known(reference.id, path)  # written as a URL
     if is_path(name) and reference is None:
         return Resolved(path=path)
     if name and not is_path(name) and readable(path) is not None:
@@ -121,20 +121,20 @@ def _on_hub(name: str, path: Path) -> Resolved:
         return Resolved(reference=source, words=(f"{name_shown(name)} stands for {source.id}",))
     if preset is not None:
         raise UnknownNameError(
-            f"the preset {name_shown(name)} was not read from a repository of the Hub", help="remove --hub"
+            f"the preset {name_shown(name)} does not come from a Hub repository", help="remove --hub"
         )
     return repository_named(name)
 
 
 def repository_named(name: str, revision: str = "") -> Resolved:
-    """The repository of the Hub that a name is written as, at a revision. Raises UnknownNameError."""
+    """The Hub repository of a name, at a revision. Raises UnknownNameError."""
     if (reference := reference_of(f"{name}@{revision}" if revision else name)) is not None:
         return Resolved(reference=reference)
-    raise UnknownNameError(f"{name_shown(name)} is not written as a repository of the Hub is", help=_REPOSITORIES)
+    raise UnknownNameError(f"{name_shown(name)} does not have the form of a Hub repository", help=_REPOSITORIES)
 
 
 def is_path(text: str) -> bool:
-    """Whether a string is written as a path: it has a separator or the suffix of a model's file."""
+    """Whether a string has the form of a path: with a separator or a model file's suffix."""
     return "/" in text or os.sep in text or text.endswith(FILE_SUFFIXES) or text in (".", "..")
 
 
@@ -186,7 +186,7 @@ def _words(name: str, row: table.Row) -> list[str]:
     if row.may_declare_fp8:
         found.append(_MAY_DECLARE)
     if "vision" in row.remark:
-        found.append("tokens of images count as tokens")
+        found.append("image tokens count as tokens")
     return found
 
 
@@ -203,7 +203,7 @@ def _on_disk(name: str) -> Resolved | None:
 
 
 def _by_rule(name: str) -> Resolved | None:
-    """A preset whose core a repository's name has, or that of a listed repository with weights as published."""
+    """A preset whose core name is that of a repository, or of a listed repository with weights as published."""
     core = core_of(name)
     presets = {preset for preset, its in _cores() if its == core.name}
     like = [] if presets else [row for row in table.published() if core_of(row.name).name == core.name]
@@ -250,9 +250,9 @@ def _unknown(name: str) -> UnknownNameError:
         )
     if not ("/" in name and reference_of(name)):
         known = [*preset_names(), *preset_aliases()]
-        return UnknownNameError.among("preset", name, known, see="`kvcalc presets list` shows all of them")
+        return UnknownNameError.among("model", name, known, see="`kvcalc presets list` shows all of them")
     near = UnknownNameError.among("preset", core_of(name[:MOST_NAME]).name, preset_names(), see=_HOW_ELSE).help
-    near = near.removeprefix("Else ")
+    near = near.removeprefix("Otherwise ")
     return UnknownNameError(
         f"{name_shown(name)} is not a known repository, and its name alone does not determine its cache",
         help=near,

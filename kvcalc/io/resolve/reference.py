@@ -1,4 +1,4 @@
-"""How people write a repository of the Hugging Face Hub, with a revision, a file or a quantisation.
+"""References to Hugging Face Hub repositories, with a revision, a file or a quantisation.
 
     Qwen/Qwen3-8B                    the whole repository, at main
     Qwen/Qwen3-8B@b968826            at a branch, a tag, a commit or refs/pr/1
@@ -26,7 +26,7 @@ _REFERENCE = (
 _ADDRESS = r"(?:(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)(?P<rest>[^?#]+)(?:[?#].*)?"
 _PAGE = rf"(?P<id>{_WORD}/{_WORD})/(?:tree|blob|resolve)/(?P<revision>[^/]+)(?:/(?P<file>.*))?"
 LONGEST = 1000
-"""Characters of the longest address."""
+"""Longest URL, in characters."""
 
 
 class Reference(NamedTuple):
@@ -50,7 +50,7 @@ def reference_of(text: str) -> Reference | None:
     found = re.fullmatch(_REFERENCE, text, re.ASCII)
     if found is None or not _is_id(found["id"]) or ".." in text:
         return None
-    if found["quantisation"] and "/" not in found["id"]:  # qwen3:8b is a tag of Ollama's
+    if found["quantisation"] and "/" not in found["id"]:  # qwen3:8b is an Ollama tag
         return None
     return Reference(found["id"], found["revision"] or MAIN, found["file"] or "", found["quantisation"] or "")
 

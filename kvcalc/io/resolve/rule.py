@@ -2,9 +2,9 @@
 
     RedHatAI/Qwen3-8B-quantized.w4a16   ->   qwen3-8b, without quantized.w4a16
 
-The organisation never decides, since copies keep names. Only whole words are taken off, from the end; what is left must
-be the core of exactly one preset, or the name is refused: neither a prefix nor a likeness will do, because a distil, a
-draft, a pruned model and another release are called almost as the model that they are not.
+The organisation never decides, since copies keep names. Only whole words are removed, from the end; the rest must be
+the core of exactly one preset, or the name is refused: prefixes and similar names are not enough, because distils,
+drafts, pruned models and other releases have nearly the same names.
 """
 
 from __future__ import annotations

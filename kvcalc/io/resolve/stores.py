@@ -84,7 +84,7 @@ STORES: tuple[Callable[[str], Stored | None], ...] = (hugging_face_cache, ollama
 
 
 def repository_of(path: Path) -> str | None:
-    """Repository of a snapshot of the hub's cache, which is called by that and never by its commit."""
+    """Repository of a snapshot in the hub's cache, named by that and never by its commit."""
     for folder in path.resolve().parents if path.suffix else (path.resolve(), *path.resolve().parents):
         if folder.name.startswith("models--") and folder.name.count("--") > 1:
             return "/".join(folder.name.split("--", 2)[1:])
@@ -92,7 +92,7 @@ def repository_of(path: Path) -> str | None:
 
 
 def _hub_folder() -> Path:
-    """Folder of the hub's cache, as huggingface_hub finds it."""
+    """Folder of the hub's cache, located as in huggingface_hub."""
     if cache := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
         return Path(cache)
     home = os.environ.get("HF_HOME")

@@ -39,13 +39,13 @@ class Row(NamedTuple):
 
 @cache
 def _text() -> tuple[str, str]:
-    """The table, and in lower case; a line is found in it faster than the whole is read."""
+    """The table, also in lower case; searching it for a line is faster than parsing it."""
     text = "\n" + (presets_folder() / FILE).read_text("utf-8")
     return text, text.lower()
 
 
 def row_of(name: str) -> Row | None:
-    """Row of a repository's id, or of an Ollama tag written `ollama:family:size`, in any case."""
+    """Row of a repository's id, or of an Ollama tag written `ollama:family:size`, ignoring case."""
     text, lowered = _text()
     if not name or not name.isprintable() or "\t" in name:
         return None

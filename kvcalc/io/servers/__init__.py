@@ -2,8 +2,9 @@
 
 Such a file holds
 
-    PAGES: paths that it may be asked for ask(get) -> its pages, if one answer decides what to request next read(pages)
-    -> Reading of those texts, by path, or None for another engine's
+    PAGES: paths that it may be asked for
+    ask(get) -> its pages, if one answer decides what to request next
+    read(pages) -> Reading of those texts, by path, or None for another engine's
 
 A saved text is tried as each of the pages.
 """
@@ -17,7 +18,7 @@ from typing import Any
 from kvcalc.fleet.explain import Printed, Reading
 from kvcalc.registry import Registry
 
-SERVERS = Registry("kvcalc.io.servers", "engine whose server kvcalc asks")
+SERVERS = Registry("kvcalc.io.servers", "engine with a supported server")
 Get = Callable[..., str | None]
 Pages = Mapping[str, str]
 _MOST_DIGITS = 25

@@ -1,4 +1,4 @@
-"""llama.cpp's `/props` and `/slots`: how long the context of a slot is, how many there are, and which are busy.
+"""llama.cpp's `/props` and `/slots`: the context of a slot, the number of slots, and which are busy.
 
     {"default_generation_settings": {"n_ctx": 8192}, "total_slots": 4, "model_path": ..., "build_info": "b7079-..."}
 
@@ -19,13 +19,13 @@ _BUILD = re.compile(r"(b\d{4,6})\b")
 
 
 def ask(get: Get) -> Pages:
-    """Slots only of a server that has properties."""
+    """Slots only if the server has properties."""
     found = asked(get, (_PROPS,))
     return {**found, **asked(get, (_SLOTS,))} if found else {}
 
 
 def read(pages: Pages) -> Reading | None:
-    """The context of all slots together, and how many are processing."""
+    """The context of all slots together, and the number of busy ones."""
     props, slots = json_of(pages.get(_PROPS)), json_of(pages.get(_SLOTS))
     each = whole(entry(props, "default_generation_settings", "n_ctx"))
     number = whole(entry(props, "total_slots"))

@@ -64,7 +64,7 @@ def read(pages: Pages) -> Reading | None:
 
 
 def _metadata(shown: Any) -> dict[str, object]:
-    """Metadata of the GGUF file, without the lists of a vocabulary."""
+    """Metadata of the GGUF file, without the vocabulary."""
     facts = entry(shown, "model_info")
     if not isinstance(facts, dict) or "general.architecture" not in facts:
         return {}

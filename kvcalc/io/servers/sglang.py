@@ -34,7 +34,7 @@ def ask(get: Get) -> Pages:
 
 
 def read(pages: Pages) -> Reading | None:
-    """The pool of the least replica, and how full it is."""
+    """The pool of the smallest replica, and its usage."""
     info = json_of(pages.get(_INFO)) or json_of(pages.get(_NEWER))
     if info is None:
         return _of_metrics(pages.get(_METRICS))
@@ -91,7 +91,7 @@ def _settings(info: Mapping[str, Any]) -> dict[str, Json]:
 
 
 def _ranks(info: Mapping[str, Any]) -> dict[str, int]:
-    """Ranks that share heads: with attention data parallelism each of the dp groups has its share of the ranks."""
+    """Ranks that divide heads: with attention data parallelism each dp group has its share of the ranks."""
     found = {name: value for name in ("tp", "pp") if (value := whole(info.get(f"{name}_size")))}
     dp = whole(info.get("dp_size")) or 1
     if info.get("enable_dp_attention") is True and found.get("tp"):

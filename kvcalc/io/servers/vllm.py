@@ -3,8 +3,8 @@
     vllm:cache_config_info{block_size="128",num_gpu_blocks="1024",kv_cache_size_tokens="20763",...} 1.0
     vllm:kv_cache_usage_perc{engine="0",...} 0.032258064516129004        blocks in use / (num_gpu_blocks - 1)
 
-Replicas print a set each; the one with the fewest blocks is judged, and the fullest. Servers of V0 state blocks in host
-memory and its bytes, too (num_cpu_blocks, swap_space_bytes).
+Each replica prints a set; the one with the fewest blocks is compared, and the fullest. Servers of V0 state blocks in
+host memory and its bytes, too (num_cpu_blocks, swap_space_bytes).
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _LEAST_BLOCK = 16
 
 
 def ask(get: Get) -> Pages:
-    """The length and the version only of a server that has metrics of vLLM."""
+    """The length and the version only if the server has vLLM's metrics."""
     found = asked(get, (_METRICS,))
     return {**found, **asked(get, (_MODELS, _VERSION))} if "vllm:" in found.get(_METRICS, "") else {}
 
 
 def read(pages: Pages) -> Reading | None:
-    """The cache of the replica that has fewest blocks, and how full the fullest is."""
+    """The cache of the replica with the fewest blocks, and the usage of the fullest."""
     found = list(samples(pages.get(_METRICS), "vllm:"))
     caches = [sample for sample in found if sample[0] == "vllm:cache_config_info"]
     caches = [sample for sample in caches if whole(sample[1].get("num_gpu_blocks"))]
@@ -66,7 +66,7 @@ def read(pages: Pages) -> Reading | None:
         release, _, build = version.partition("+")
         settings["version"] = ".".join(release.split(".")[:3])
         settings |= {"gpu": "cpu"} if build == "cpu" else {}
-    notes = () if len(caches) == 1 else (f"{len(caches)} replicas: the one with the fewest blocks is judged",)
+    notes = () if len(caches) == 1 else (f"{len(caches)} replicas: the one with the fewest blocks is compared",)
     return Reading(
         "vllm",
         (numbers,),

@@ -1,4 +1,4 @@
-"""What kvcalc answers to a vector: the estimator that it is, by the same door as any other."""
+"""kvcalc's answers to vectors, through the same interface as any other estimator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DEGREES = {"tp", "pp", "dp", "dcp"}
 
 
 def answers(lines: Iterable[str]) -> Iterator[str]:
-    """A line of JSON for each question: numbers, or why they are refused."""
+    """A line of JSON per question: numbers, or why it is refused."""
     for line in lines:
         if line.strip():
             yield json.dumps(answered(line), separators=(",", ":"))

@@ -1,7 +1,7 @@
-"""A command that answers vectors, run: one question a line on its standard input, one answer a line on its output.
+"""Runs a command that answers vectors: one question per line on its standard input, one answer per line of output.
 
-The command may answer line by line or all at the end; it may die, hang, or print invalid answers. Whatever it does, it
-ends with us, and each vector has an outcome.
+The command may answer line by line or all at the end; it may die, hang, or print invalid answers. In any case it is
+ended with kvcalc, and each vector has an outcome.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kvcalc.io.vectors import REFUSED, Vector
 from kvcalc.report.vectors import AGREED, DISAGREED, REFUSES, UNANSWERED, Outcome
 
 _MOST_LINE = 2**20
-"""Characters of an answer: some hundred are usual."""
+"""Longest answer in characters: some hundred are usual."""
 _WAITING = 256
 """Answers that may wait to be read; a command with endless output blocks there."""
 _TAIL = 20
@@ -32,7 +32,7 @@ _END = None
 
 
 def run(command: Sequence[str], vectors: Sequence[Vector], *, seconds: float) -> list[Outcome]:
-    """What a command answers to each vector. seconds: for the next answer, whichever it is.
+    """A command's answer to each vector. seconds: timeout per answer.
 
     Raises InvalidValueError if the command cannot be started.
     """
@@ -93,7 +93,7 @@ class _Answers:
         return f"the command {how}{': ' if said else ''}{visible(said, _SHOWN)}"
 
     def close(self) -> None:
-        """Ends the command, and whatever it started."""
+        """Ends the command and its children."""
         with contextlib.suppress(OSError):
             os.killpg(self.process.pid, signal.SIGKILL)
         with contextlib.suppress(OSError):
@@ -125,7 +125,7 @@ def _read(stream: IO[bytes], put: Any) -> None:
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Lines; of one that is too long, pieces."""
+    """Lines; overlong ones in pieces."""
     while line := stream.readline(_MOST_LINE):
         yield line
 
@@ -149,7 +149,7 @@ def _parsed(line: bytes, vector: Vector) -> tuple[dict[str, Any] | None, str]:
 
 
 def _judged(vector: Vector, answer: dict[str, Any] | None, why: str) -> Outcome:
-    """What became of a vector."""
+    """The outcome of a vector."""
     if answer is None:
         return Outcome(vector.id, vector.engine, vector.version, UNANSWERED, why)
     refused = answer.get(REFUSED)

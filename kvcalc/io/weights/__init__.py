@@ -1,4 +1,4 @@
-"""How many bytes a model's weights take.
+"""Bytes of a model's weights.
 
 The first of these with a size decides, and the answer names it:
 
@@ -98,10 +98,10 @@ def _unknown(model: Model) -> Weights:
 def served_weights(
     weights: Weights, model: Model, engine: Engine, folder: Path = Path(), *, reserved: bool = False
 ) -> Weights:
-    """What `engine` loads of a model's weights, and with them those of another checkpoint that drafts.
+    """The part of a model's weights that `engine` loads, plus those of a draft checkpoint.
 
-    reserved: whether something is reserved that has the latter, where nothing says their size.
-    Raises InvalidValueError, of the field `drafts`, where nothing says their size.
+    reserved: whether a reserve covers the latter if their size is unknown. Raises InvalidValueError, for the field
+    `drafts`, if their size is unknown.
     """
     own, drafter = loaded(weights, engine.served(model)), model.drafter
     if drafter is None or all(group.name == DRAFTS for group in model.draft_groups):
@@ -112,7 +112,7 @@ def served_weights(
         if reserved:
             return own
         raise InvalidValueError(
-            f"{drafter.name}, which drafts: {error.what}",
+            f"draft model {drafter.name}: {error.what}",
             field="drafts",
             help="also reserve memory for them, or remove the drafts",
         ) from None

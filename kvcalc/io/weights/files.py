@@ -25,7 +25,7 @@ from kvcalc.units import shown
 MAX_HEADER_BYTES = 100_000_000
 """Longest header that safetensors itself reads."""
 MAX_HEADER_VALUES = 2**20
-"""Most values in a header, of which a tensor has about seven: the largest checkpoints have about 100,000 tensors."""
+"""Most values in a header, about seven per tensor: the largest checkpoints have about 100,000 tensors."""
 MAX_INDEX_BYTES = 2**25
 """Largest index; that of DeepSeek-R1 has 9 MB."""
 SUFFIXES = (".json", ".safetensors", ".gguf")
@@ -34,7 +34,7 @@ _LENGTH = Struct("<Q")
 
 
 class StoredTensor(NamedTuple):
-    """A tensor that a file's header lists. dtype: as safetensors writes it, such as BF16."""
+    """A tensor in a file's header. dtype: in safetensors' spelling, such as BF16."""
 
     name: str
     dtype: str
@@ -62,7 +62,7 @@ def bytes_of_path(path: Path) -> int:
 
 
 def _bytes_of_folder(folder: Path) -> int:
-    """The index of a folder, or all its safetensors files; a GGUF file where there are none of those."""
+    """The index of a folder, or all its safetensors files; a GGUF file if there are none."""
     for index in sorted(folder.glob(f"*{_INDEX}")):
         return _bytes_of_index(index)
     files = sorted(folder.glob(f"*{_TENSORS}"))

@@ -1,4 +1,4 @@
-"""Tensors of the checkpoints of shipped presets, as their classes have them: presets/weights/NAME.tsv.
+"""Tensors of the checkpoints of shipped presets, from their classes: presets/weights/NAME.tsv.
 
 One line per tensor: part, name, shape, layers (`0-2,4`), and the format that it keeps or the tensor whose storage it
 shares. `tools/weights.py` writes them from the classes of transformers.
@@ -89,7 +89,7 @@ def _layers(text: str) -> Iterator[int]:
 
 
 def inventory_text(inventory: Inventory, title: str, remarks: Iterable[str] = ()) -> str:
-    """Text that `parse_inventory` reads back as the same."""
+    """Text that `parse_inventory` parses to the same value."""
     number = plural(inventory.parameters, "parameter")
     experts = [f"{_EXPERTS}{inventory.experts_per_token}"] if inventory.experts_per_token else []
     head = [f"# {title}: {inventory.source}", f"# {number}", *experts, *(f"# {remark}" for remark in remarks)]

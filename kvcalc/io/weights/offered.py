@@ -1,4 +1,4 @@
-"""Weights of a model that are published in other formats than its own, as far as an engine loads them.
+"""Weights of a model published in other formats than its own, if an engine loads them.
 
 A repository whose size was read (presets/checkpoints.tsv) is exact; one known only by name (presets/repositories.tsv)
 is counted in its format, an estimate. Of formats of equal size only the first is offered; `--weights-dtype` selects

@@ -30,7 +30,7 @@ def rows() -> dict[str, Published]:
 
 
 def published_size(repository: str) -> Published | None:
-    """Row of a repository, in any case."""
+    """Row of a repository, ignoring case."""
     return rows().get(repository.lower()) if repository else None
 
 

@@ -1,4 +1,4 @@
-"""Repositories that publish the weights of a preset, one for each format."""
+"""Repositories with the weights of a preset, one per format."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ _GGUF = "gguf"
 def repositories_of(own: Checkpoint) -> dict[str, str]:
     """A repository for each format, preferring one with a known size.
 
-    Only of the model itself, not of distils and other releases with the same cache. Empty where no preset has the
-    tensors.
+    Only of the model itself, not of distils and other releases with the same cache. Empty if no preset has the tensors.
     """
     if not own.preset:
         return {}

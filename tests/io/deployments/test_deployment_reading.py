@@ -100,7 +100,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("a: *b\n", "f.yaml:1: the anchor 'b' is used before it is defined"),
         ("? [1]\n: 2\n", "f.yaml:1: a key must be plain text"),
         ("[" * 100 + "]" * 100, "f.yaml:1: is nested deeper than 64 levels"),
-        ("- x\n" * 250_001, "holds more than 250,000 values"),
+        ("- x\n" * 250_001, "contains more than 250,000 values"),
         ("a: \x00", "f.yaml: is not valid YAML"),
     ],
 )

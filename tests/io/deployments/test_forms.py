@@ -66,7 +66,7 @@ spec:
 def test_a_variable_that_nothing_sets_is_refused_and_can_be_set(read):
     report = read({"p.yaml": POD})
     assert [(note.where, note.about, note.why) for note in report.refused] == [
-        ("p.yaml:9", "model", "MODEL_ID is a variable that nothing sets")
+        ("p.yaml:9", "model", "MODEL_ID is an unset variable")
     ]
     assert report.deployments[0].model is None
     set_by_user = read({"p.yaml": POD}, MODEL_ID="Qwen/Qwen3-8B", LEN="8192")

@@ -101,7 +101,7 @@ def test_the_layer_of_an_eagle_is_one_more_layer(cli, tmp_path):
     drafts = '{"method": "eagle3", "model": "./eagle", "num_speculative_tokens": 3}'
     found = finding(cli, tmp_path, plan_of(args=f"{line} --speculative-config '{drafts}'"))
     assert found["needed_bytes"] == 33 * 513 * 16 * 2 * 8 * 128 * 2
-    assert "1 layer of eagle draft, planned as layers of this model" in found["notes"]
+    assert "1 draft layer of eagle, planned as layers of this model" in found["notes"]
     assert finding(cli, tmp_path, plan_of(args=line))["needed_bytes"] == 32 * 513 * 16 * 2 * 8 * 128 * 2
 
 
@@ -112,7 +112,7 @@ def test_a_whole_model_drafts(cli, tmp_path):
     drafted = f"{line} --speculative-config '{drafts}'"
     found = finding(cli, tmp_path, plan_of(args=drafted))
     assert found["needed_bytes"] == 513 * 16 * 2 * 2 * 2 * (80 * 128 + 16 * 64)
-    assert "16 layers of llama-3.2-1b draft, planned as layers of this model" in found["notes"]
+    assert "16 draft layers of llama-3.2-1b, planned as layers of this model" in found["notes"]
     on_gpu = {"budget": None, "gpu": "h100-80gb", "reserve": 0}
     with_both, alone = (finding(cli, tmp_path, plan_of(args=each, **on_gpu)) for each in (drafted, line))
     less = alone["available_bytes"] - with_both["available_bytes"]
@@ -129,7 +129,7 @@ def test_weights_of_a_draft_that_nobody_says_are_asked_for(cli, tmp_path):
     outcome, plan = checked(cli, tmp_path, plan_of(args=line, budget=None, gpu="h100-80gb"))
     assert outcome.code == 2
     assert outcome.stderr.startswith(
-        f"{plan}:1: deployments[0].args: own, which drafts: weights size unknown\nhelp: include them in reserve"
+        f"{plan}:1: deployments[0].args: draft model own: weights size unknown\nhelp: include them in reserve"
     )
     assert finding(cli, tmp_path, plan_of(args=line, budget=None, gpu="h100-80gb", reserve="4GB"))["fits"]
 

@@ -277,8 +277,8 @@ REFUSED = {
     ),
 }
 WRONG = {
-    "a quote": (f"{SERVE} --dtype 'auto", "the arguments cannot be split into words: a quote is not closed"),
-    "a bracket": (f"{SERVE} --dtype ${{A", "the arguments cannot be split into words: { is not closed"),
+    "a quote": (f"{SERVE} --dtype 'auto", "the arguments cannot be split into words: unclosed quote"),
+    "a bracket": (f"{SERVE} --dtype ${{A", "the arguments cannot be split into words: unclosed {"),
     "no command": ("kubectl get pods", "it does not begin with a known command"),
     "two commands": ("vllm serve a & vllm serve b", "2 engines are started, but expected one"),
     "no value": (f"{SERVE} --block-size", "--block-size: it has no value"),
@@ -296,8 +296,8 @@ WRONG = {
         "--enable-chunked-prefill: it takes no value in vLLM",
     ),
     "several flags": (f"{SERVE} --max-num 3", "--max-num: it is a prefix of several flags"),
-    "a variable": (f"{SERVE} --max-model-len ${{LEN:-5}}", "--max-model-len: LEN is a variable that nothing sets"),
-    "a variable for a model": ("vllm serve $(MODEL_ID)", "word 3: MODEL_ID is a variable that nothing sets"),
+    "a variable": (f"{SERVE} --max-model-len ${{LEN:-5}}", "--max-model-len: LEN is an unset variable"),
+    "a variable for a model": ("vllm serve $(MODEL_ID)", "word 3: MODEL_ID is an unset variable"),
     "a template": ("vllm serve '{{ .Values.model }}'", "word 3: an unrendered template"),
     "a command's output": (
         f"{SERVE} -tp $(nvidia-smi -L | wc -l)",

@@ -187,7 +187,9 @@ def test_a_shell_in_the_image_of_an_engine_starts_none(line):
 def test_a_place_that_is_left_open_is_no_model_and_no_redirection(words, places):
     command = read_command(words)
     assert command.model is None
-    assert [(refusal.at, refusal.why) for refusal in command.refused] == [(at, "a placeholder") for at in places]
+    assert [(refusal.at, refusal.why) for refusal in command.refused] == [
+        (at, "an unfilled placeholder") for at in places
+    ]
 
 
 def test_a_list_of_words_is_taken_as_it_is():

@@ -396,12 +396,12 @@ def test_a_token_that_cannot_be_sent_is_not_shown(hub, cli, monkeypatch, token):
 )
 def test_what_is_not_written_as_a_repository(hub, cli, name):
     if name:
-        assert "is not written as a repository of the Hub is" in refused(cli, name)
+        assert "does not have the form of a Hub repository" in refused(cli, name)
     assert hub.requests == []
 
 
 def test_a_preset_that_was_read_from_no_repository(hub, cli):
-    assert "the preset rwkv-4-7b was not read from a repository of the Hub" in refused(cli, "rwkv-4-7b")
+    assert "the preset rwkv-4-7b does not come from a Hub repository" in refused(cli, "rwkv-4-7b")
 
 
 def test_without_the_extra_it_says_how_to_install_it(hub, cli, monkeypatch):

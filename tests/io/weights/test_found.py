@@ -73,7 +73,7 @@ def test_two_ways_to_say_it_are_one_too_many():
 
 
 def test_a_format_that_is_not_known_is_asked_back():
-    with pytest.raises(UnknownNameError, match="no format of weights is called 'fp7'") as error:
+    with pytest.raises(UnknownNameError, match="no weight format is called 'fp7'") as error:
         find_weights(load("r1"), form="fp7")
     assert "fp8" in error.value.help
 

@@ -1,4 +1,4 @@
-"""Forms that deployments are written in: one file each, found by being there.
+"""Forms of deployments: one file each, found by being there.
 
 A form recognises its documents and reads what they may start. It neither resolves nor sizes anything: words, variables,
 GPUs and replicas go to `settling.py` as a `Workload`, with notes as `Told` and `Refused`; nested documents (values of

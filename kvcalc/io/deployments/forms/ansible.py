@@ -33,7 +33,7 @@ def _is_own(document: Document) -> bool:
 
 
 def _tasks(node: Node, depth: int, outer: Values = _NO_VALUES) -> Iterator[tuple[str, Node, Node, Values]]:
-    """Modules that start something: which, what it is given, the task, and variables of the plays around it."""
+    """Modules that start something: the module, its arguments, the task, and variables of the enclosing plays."""
     if depth > _DEEPEST:
         return
     for task in node.each():
@@ -84,7 +84,7 @@ def _gpus(requests: Node) -> tuple[int | None, tuple[Refused, ...]]:
 
 
 def filled(text: Text, values: Values, depth: int = 0) -> Text:
-    """Words with {{ name }} and {{ name | default(x) }} filled in; any other template stays as it is written."""
+    """Words with {{ name }} and {{ name | default(x) }} expanded; other templates stay as written."""
     if "{{" not in text or depth > _DEEPEST:
         return text
     pieces, at = [], 0

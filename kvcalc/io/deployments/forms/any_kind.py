@@ -1,6 +1,6 @@
-"""Kinds of Kubernetes that have no form of their own, and hold pods: a Rollout, a job of several pods, whatever comes.
+"""Kubernetes kinds without a separate form that contain pods: a Rollout, a job of several pods, any other.
 
-Where a leader and its workers stand side by side, they are one replica: the leader starts the engine, and GPUs add up.
+A leader and its workers side by side are one replica: the leader starts the engine, and GPUs are summed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kvcalc.io.deployments.reading.tree import Node
 from kvcalc.io.deployments.workload import Workload
 
 _NO_DEPLOYMENTS = ("CustomResourceDefinition", "LLMInferenceServiceConfig", "PodTemplate")
-"""Kinds that say how pods may look, and start none."""
+"""Kinds that describe pods without starting any."""
 _DEEPEST = 14
 _LEADER = re.compile(r"leader|entry|head|master|launcher|driver", re.IGNORECASE)
 _WORKER = re.compile(r"worker", re.IGNORECASE)
@@ -25,7 +25,7 @@ _HALVES = ("prefill", "decode")
 
 
 class _Found(NamedTuple):
-    """A pod. name: of the role that it plays; replicas: of what is around it; more_gpus: of its workers."""
+    """A pod. name: of its role; replicas: of the enclosing object; more_gpus: of its workers."""
 
     spec: Node
     name: str
@@ -61,7 +61,7 @@ def _pods(node: Node, name: str, replicas: int | None, depth: int) -> Iterator[_
 
 
 def _gpus_of_workers(holder: Node, worker: Node) -> int:
-    """GPUs of all workers of a leader: so many as stand by them, or by their leader."""
+    """GPUs of all workers of a leader, numbered at the workers or at the leader."""
     groups = worker.each() or [worker]
     otherwise = holder.at("workerReplicas").count
     total = 0
@@ -81,4 +81,4 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
             yield read._replace(part="") if isinstance(read, Workload) and found.name else read
 
 
-FORM = Form("another kind of Kubernetes", YAML, _is_own, _read, general=True)
+FORM = Form("another Kubernetes kind", YAML, _is_own, _read, general=True)

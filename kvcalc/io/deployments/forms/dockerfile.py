@@ -46,7 +46,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
 
 
 class _Stage(NamedTuple):
-    """A stage: its base image, what it starts, and its variables."""
+    """A stage: its base image, command, and variables."""
 
     image: str
     entry: Text | None
@@ -55,7 +55,7 @@ class _Stage(NamedTuple):
 
 
 def _last_stage(text: Text) -> _Stage | None:
-    """The last stage, with what it has of the stage that it is built on."""
+    """The last stage, including what it inherits from its base stage."""
     stages: dict[str, _Stage] = {}
     stage: _Stage | None = None
     arguments: dict[str, Text] = {}

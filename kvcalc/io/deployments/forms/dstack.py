@@ -19,7 +19,7 @@ _TYPES = ("service", "task", "dev-environment")
 _MEMORY = re.compile(r"\d+(?:\.\d+)?GB", re.IGNORECASE)
 _RANGE = re.compile(r"(\d+)?\.\.(\d+)?")
 _MEMORIES = re.compile(r"(?:\d+(?:\.\d+)?(?:GB)?)?\.\.(?:\d+(?:\.\d+)?(?:GB)?)?", re.IGNORECASE)
-_ANY = "any GPU of that memory; say which by --gpu"
+_ANY = "any GPU with that memory; choose one with --gpu"
 
 
 def _is_own(document: Document) -> bool:

@@ -57,7 +57,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
 
 
 def _components(document: Document, common: Mapping[str, Text], around: Around) -> Iterator[Read]:
-    """Components of v1beta1, each with a whole pod; its type says which half it is."""
+    """Components of v1beta1, each with a whole pod; its type is prefill or decode."""
     for component in document.root.at("spec", "components").each():
         name, half = str(component.at("name").text), str(component.at("type").text)
         spec = component.at("podTemplate", "spec")
@@ -78,7 +78,7 @@ def _components(document: Document, common: Mapping[str, Text], around: Around) 
 
 
 def _role(said: str, name: str) -> str | None:
-    """The half that a service is: as its type says it, else its name."""
+    """The role of a service: from its type, else its name."""
     found = [half for half in _ROLES if half in name.lower()]
     return said if said in _ROLES else found[0] if len(found) == 1 else None
 

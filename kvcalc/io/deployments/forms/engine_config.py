@@ -30,7 +30,7 @@ _SIGNS = {
         print-iter-log cache-transceiver-config disable-overlap-scheduler
     """),
 }
-"""Flags of each that no other kind of file has; the order is that of who wins a draw."""
+"""Flags unique to each, in order of preference for ties."""
 
 
 def _names(document: Document) -> list[str]:
@@ -47,7 +47,7 @@ def _program(document: Document) -> str | None:
     known = [name for name, signs in _SIGNS.items() if len(found & signs) >= least]
     whose = max(known, key=lambda name: len(found & program_of(name).spelled.keys()), default=None)
     strange = found - program_of(whose).spelled.keys() if whose is not None else set()
-    return whose if 2 * len(strange) <= len(found) else None  # else a file of something else, with some of its words
+    return whose if 2 * len(strange) <= len(found) else None  # otherwise an unrelated file with some of these words
 
 
 def _is_own(document: Document) -> bool:

@@ -1,7 +1,7 @@
 """Values of other Helm charts: a mapping with an image and arguments, or with settings of an engine, at any depth.
 
-Charts differ, and their templates are not read: arguments added by a chart are unknown, which is reported. Settings go
-by their names in any spelling: `maxModelLen`, `max_model_len` and `max-model-len` are one.
+Charts differ, and their templates are not read: arguments added by a chart are unknown, which is reported. Settings are
+recognised in any spelling: `maxModelLen`, `max_model_len` and `max-model-len` are one.
 """
 
 from __future__ import annotations
@@ -27,22 +27,24 @@ _ENVIRONMENTS = ("env", "extraEnv", "extraEnvVars", "envs", "environment")
 _OF_CHARTS = frozenset(
     ("image", "replicaCount", "resources", "nodeSelector", "tolerations", "serviceAccount", "ingress")
 )
-"""What values of a chart have."""
+"""Keys in values of a chart."""
 _MODELS = ("model", "modelName", "modelId", "modelID", "modelURI", "modelPath", "model_name", "model_id")
 _NAMES = ("id", "name", "repo", "repository", "huggingfaceId", "path")
-"""Where a chart names the model, and where below, if that is a mapping."""
+"""Keys for the model in a chart, and in a mapping there."""
 _PARTS = ("model", "engine", "args", "serverArgs", "engineArgs", "vllm", "sglang", "config", "settings")
 """Keys that name a part of a server, not the server."""
 _PROGRAMS = ("vllm", "sglang")
 _SURE = 2
-"""Settings that decide the cache, from which on a mapping is one of an engine."""
+"""Number of settings that decide the cache above which a mapping belongs to an engine."""
 _DEEPEST = 6
 _ADDS = "values of a chart: arguments added by its templates are unknown; helm template ... | kvcalc check -"
-_SCATTERED = "settings of an engine without its image: others may stand elsewhere; helm template ... | kvcalc check -"
+_SCATTERED = (
+    "settings of an engine without its image: there may be others elsewhere; helm template ... | kvcalc check -"
+)
 
 
 class _Found(NamedTuple):
-    """A mapping that makes a container. above: what holds it; program: whose settings it has, if it has some."""
+    """A mapping that describes a container. above: its parent; program: whose settings it has, if any."""
 
     name: str
     node: Node
@@ -58,7 +60,7 @@ def _is_own(document: Document) -> bool:
 
 
 def _containers(node: Node, above: Node, name: str, depth: int) -> Iterator[_Found]:
-    """Mappings that make a container, with the key that holds them."""
+    """Mappings that describe a container, with their key."""
     if depth > _DEEPEST:
         return
     program = _program(node)
@@ -79,12 +81,12 @@ def _containers(node: Node, above: Node, name: str, depth: int) -> Iterator[_Fou
 
 
 def _is_server(node: Node) -> bool:
-    """Whether its image is a server's own that needs no arguments."""
+    """Whether its image is a server's own and needs no arguments."""
     return own_server(str(image_of(node.at("image"))), {}, node.line) is not None
 
 
 def _program(node: Node) -> str:
-    """The engine whose settings a mapping has; empty where it has too few."""
+    """The engine whose settings a mapping has; empty if too few."""
     given = {flag_name(key) for key, each in node.items() if each.text}
     counts = {name: len(given & set(program_of(name).that_matter)) for name in _PROGRAMS}
     most = max(counts, key=lambda name: counts[name])
@@ -114,14 +116,14 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
 
 
 def _model(node: Node) -> Text | None:
-    """The model that a mapping names."""
+    """The model in a mapping."""
     held = node.first(*_MODELS)
     text = held.first(*_NAMES).text if held.is_mapping else held.text
     return Text.on(text.line, text.removeprefix("hf://")) if text else None
 
 
 def _as_container(found: _Found) -> Node:
-    """The mapping with its image as a text, and its settings as arguments."""
+    """The mapping with its image as text, and its settings as arguments."""
     node, image = found.node, found.node.at("image") or found.above.at("image")
     args = [*_settings(found), *(each for holder in (image, node) for key in _ADDED for each in _words(holder.at(key)))]
     values = {key: inner for key, inner in node.items() if key not in ("image", *_ADDED)}
@@ -136,7 +138,7 @@ def _as_container(found: _Found) -> Node:
 
 
 def _settings(found: _Found) -> Iterator[Node]:
-    """Settings as flags, without the model, which a chart may name elsewhere, too."""
+    """Settings as flags, without the model, which a chart may also name elsewhere."""
     if not found.program:
         return
     known = program_of(found.program).spelled
@@ -145,7 +147,7 @@ def _settings(found: _Found) -> Iterator[Node]:
 
 
 def _words(node: Node) -> list[Node]:
-    """Arguments as a list, or as a text."""
+    """Arguments as a list, or as text."""
     return node.each() or [text_node(word) for word in split(node.text)]
 
 

@@ -23,7 +23,7 @@ _ENGINES = ("kserve-container",)
 _ID = "--model-id="
 _HUGGING_FACE = ("huggingface", "vllm")
 _OWN_SERVER = re.compile(r"huggingface-?server")
-"""KServe's own image for models of the hub, which starts vLLM with the arguments that it is given."""
+"""KServe's own image for hub models, which passes its arguments to vLLM."""
 
 
 def model_of_uri(uri: Text) -> Text | None:
@@ -33,7 +33,7 @@ def model_of_uri(uri: Text) -> Text | None:
 
 
 def _connected(storage: Node) -> Text | None:
-    """The path of a data connection, which is put behind /mnt/models; its bucket is in a Secret."""
+    """The path of a data connection, mounted at /mnt/models; its bucket is in a Secret."""
     path = storage.first("path", "storagePath").text
     words = path.strip("/")
     return Text.on(path.line, words) if words else None
@@ -118,7 +118,7 @@ def _service(document: Document, around: Around) -> Iterator[Read]:
         if inner.program:
             yield Told(at, name, "the runtime is not among the files, so its command is unknown")
         else:
-            yield Refused(at, name, "the runtime is not among the files: which engine it starts is not known")
+            yield Refused(at, name, "the runtime is not among the files, so its engine is unknown")
 
 
 def _runtime(model: Node, around: Around) -> Document | None:

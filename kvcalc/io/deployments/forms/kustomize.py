@@ -39,7 +39,7 @@ def _used(around: Around) -> frozenset[str]:
 
 
 def _files(document: Document, around: Around) -> set[str]:
-    """All files that a kustomization names, and those of its bases."""
+    """All files of a kustomization and its bases."""
     seen: set[str] = set()
     left = [document]
     while left:

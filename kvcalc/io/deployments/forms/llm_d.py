@@ -60,13 +60,13 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
 
 
 def _model(artifacts: Node) -> Text | None:
-    """What the chart writes for `vllm serve`; the name is what clients call it, and may be a nickname."""
+    """The chart's `vllm serve` command; the name is the served name, possibly an alias."""
     uri, name = artifacts.at("uri").text, artifacts.at("name").text
     protocol, _, path = uri.partition("://")
     if not path or "{{" in path:
         return name or (uri if uri else None)
     if protocol == "pvc" and "/" in name:
-        return name  # what the files of a volume are, only their name says
+        return name  # only the name identifies the files of a volume
     if protocol == "pvc":
         mount = str(artifacts.at("mountPath").text) or _MOUNTED
         return Text.on(uri.line, f"{mount}/{path.partition('/')[2]}")
@@ -80,7 +80,7 @@ def _is_command(words: tuple[Text, ...]) -> bool:
 
 
 class Ranks(NamedTuple):
-    """Degrees as the chart works them out: of data, its share of a worker and the workers, two give the third."""
+    """Degrees as the chart derives them: data parallelism, its part per worker and the workers; two give the third."""
 
     line: int
     tensor: int
@@ -90,7 +90,7 @@ class Ranks(NamedTuple):
 
     @classmethod
     def of(cls, parallelism: Node) -> Self:
-        """The degrees that are said, and those that follow."""
+        """The given degrees, and the derived ones."""
         data, local, workers = (parallelism.at(name).count or 0 for name in ("data", "dataLocal", "workers"))
         tensor = parallelism.at("tensor").count or 1
         whole = data or local * (workers or 1) or 1
@@ -109,7 +109,7 @@ class Ranks(NamedTuple):
         return [Text.on(self.line, f"--{flag}={count}") for flag, count in said if count > 1]
 
     def variables(self) -> dict[str, Text]:
-        """The variables that the chart sets, for commands of one's own."""
+        """The variables that the chart sets, for custom commands."""
         said = {"TP_SIZE": self.tensor, "DP_SIZE": self.data, "DP_SIZE_LOCAL": self.local, **leads(self.workers)}
         return {name: Text.on(self.line, str(count)) for name, count in said.items()}
 

@@ -23,8 +23,8 @@ _OF_MODEL = {
     "blockSize": "VLLM_BLOCK_SIZE",
     "gpuMemoryUtilization": "VLLM_ACCELERATOR_MEM_UTIL",
 }
-"""Variables that the benchmark sets of what a scenario says of its model."""
-_WRITTEN = "its command is written by the benchmark's templates: check what `llmdbenchmark plan` writes"
+"""Variables that the benchmark sets from a scenario's model."""
+_WRITTEN = "its command is written by the benchmark's templates: check the output of `llmdbenchmark plan`"
 
 
 def _is_own(document: Document) -> bool:

@@ -43,7 +43,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
 
 
 def _bare(pod: Pod, half: Node, spec: Node) -> Workload:
-    """What the controller starts where nothing is said of its pod."""
+    """The controller's default command."""
     start = spec.at("model", "uri")
     return _served(Workload(pod.name, start.line, model=pod.model, replicas=pod.replicas, role=pod.role), half)
 

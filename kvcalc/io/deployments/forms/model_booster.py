@@ -53,7 +53,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
 
 
 def _words(config: Node) -> Iterator[Text]:
-    """The flags that the controller writes."""
+    """Flags written by the controller."""
     for name, node in config.items():
         if node.text or node.value is None or node.is_mapping or node.each():
             yield from flag_words([(name, node)])

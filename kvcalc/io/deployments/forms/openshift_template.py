@@ -1,4 +1,4 @@
-"""OpenShift's Template: objects of Kubernetes with `${NAME}` of its parameters, which have values or are to be given.
+"""OpenShift's Template: Kubernetes objects with parameters `${NAME}`, which have values or must be given.
 
 Source: docs.redhat.com, OpenShift, creating applications, using templates.
 """
@@ -28,7 +28,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
 
 
 def _filled(node: Node, values: Mapping[str, Text], depth: int = 0) -> Node:
-    """A value with parameters filled in; one without a value stays as it is written, and is asked for."""
+    """A value with parameters expanded; those without a value stay as written, and must be given."""
     if depth > MAX_DEPTH:
         return node
     if node.is_mapping:

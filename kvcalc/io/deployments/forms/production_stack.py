@@ -20,7 +20,7 @@ _FLAGS = (
     *("enableChunkedPrefill", "enablePrefixCaching", "maxModelLen", "dtype", "tensorParallelSize", "maxNumSeqs"),
     *("gpuMemoryUtilization", "maxLoras", "runner", "convert", "pipelineParallelSize"),
 )
-"""What the chart's template writes as a flag."""
+"""Settings that the chart's template turns into a flag."""
 _NO_FLAGS = ("extraArgs", "v0", "v1", "prometheusMultiprocDir")
 _ROLES = {"kv_producer": "prefill", "kv_consumer": "decode"}
 _ON_GPU = "cuda"
@@ -37,7 +37,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
             yield from _of_cache(cache)
         for name, setting in spec.at("vllmConfig").items():
             if name not in (*_FLAGS, *_NO_FLAGS):
-                yield Told(setting.line, name, "no setting of the chart, which writes no flag for it: see extraArgs")
+                yield Told(setting.line, name, "not a setting of the chart, so it sets no flag: see extraArgs")
         yield _model(document, spec, around)
 
 

@@ -85,7 +85,7 @@ class _Program:
             value = known.get(name)
             if isinstance(value, list) and _starts(value):
                 words = [str(word) for word in value]
-                if name in self._joined:  # a shell divides it again
+                if name in self._joined:  # a shell splits it again
                     words = [str(word) for word in split(Text.on(1, " ".join(words)))]
                 self.commands.append((line, words, gpu))
 

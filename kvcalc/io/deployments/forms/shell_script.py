@@ -28,7 +28,7 @@ _HANDED_ON = {
     "-n": "SLURM_NTASKS",
     "--ntasks": "SLURM_NTASKS",
 }
-"""Options whose values Slurm hands on as variables."""
+"""Options whose values Slurm passes on as variables."""
 _APPLIED = re.compile(r"\bkubectl\s+(?:\S+\s+)*?(?:apply|create|replace)\b")
 _HERE = re.compile(r"<<(-?)\s*(['\"]?)([A-Za-z_]\w*)\2")
 _ASSIGNED = re.compile(r"\s*(?:export\s+|local\s+|readonly\s+)?([A-Za-z_]\w*)=(.*)")
@@ -115,13 +115,13 @@ def _options(text: Text) -> Iterator[tuple[str, Text]]:
 
 
 def _nodes(options: dict[str, Text]) -> Text | None:
-    """Nodes of a job, where their number is said."""
+    """Nodes of a job, if given."""
     said = options.get("--nodes", options.get("-N"))
     return said if said is not None and said.isdecimal() else None
 
 
 def _of_slurm(options: dict[str, Text], gpus: int | None) -> dict[str, Text]:
-    """Variables that Slurm sets for a job, as far as its options say them."""
+    """Variables that Slurm sets for a job, as far as its options determine them."""
     nodes = _nodes(options)
     found = {} if nodes is None else dict.fromkeys(("SLURM_NNODES", "SLURM_JOB_NUM_NODES"), nodes)
     count = int(nodes) if nodes is not None else 1
@@ -152,7 +152,7 @@ def _gpus(options: dict[str, Text]) -> tuple[int | None, Kind | None, int]:
 
 
 def _of_tasks(options: dict[str, Text], nodes: int) -> tuple[int | None, Kind | None, int]:
-    """GPUs that a job asks for by task."""
+    """GPUs requested per task."""
     said = options.get("--gpus-per-task")
     match = None if said is None else _GPUS.fullmatch(said)
     if said is None or match is None:

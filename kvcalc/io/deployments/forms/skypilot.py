@@ -65,7 +65,7 @@ def _accelerators(resources: Node) -> tuple[int | None, Kind | None, int]:
     counts = {count for _, count in named}
     count = counts.pop() if len(counts) == 1 else None
     if len(named) > 1 or len(several) > 1:
-        return count, Kind(None, node.line, f"any of several: {', '.join(name for name, _ in named)}"), node.line
+        return count, Kind(None, node.line, f"any of several GPUs: {', '.join(name for name, _ in named)}"), node.line
     return count, kind_of(named[0][0], node.line, bare=True), node.line
 
 

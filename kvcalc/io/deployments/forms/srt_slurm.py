@@ -1,6 +1,6 @@
-"""Recipes of srt-slurm: workers on nodes of Slurm, with the engine's own settings for each half.
+"""Recipes of srt-slurm: workers on Slurm nodes, with the engine's own settings for prefill and decode.
 
-A file with `base` holds a job for each of its overrides. Workers of a half share the GPUs of its nodes.
+A file with `base` has one job per override. Workers of a role divide the GPUs of its nodes.
 Source: github.com/NVIDIA/srt-slurm, docs/config-reference.md and docs/overrides.md.
 """
 
@@ -19,7 +19,7 @@ from kvcalc.io.deployments.workload import Refused, Told, Workload
 _CONFIGS = {"vllm_config": "vllm", "sglang_config": "sglang", "trtllm_config": "tensorrt_llm"}
 _HALVES = {"prefill": "prefill", "decode": "decode", "aggregated": None}
 _COUNTED = {"aggregated": "agg"}
-"""What a half is called among the resources."""
+"""Names of the roles among the resources."""
 _OVERRIDE, _ZIPPED = "override_", "zip_override_"
 _CLUSTER = "srtslurm.yaml"
 
@@ -40,9 +40,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
             whole = merged(base, over, lambda _key, _base, _over: None)
             yield from _job(document, whole, around, f"_{key.removeprefix(_OVERRIDE)}")
         elif key.startswith(_ZIPPED):
-            yield Refused(
-                over.line, key, "jobs that lists are zipped to are not read: `srtctl dry-run` writes them out"
-            )
+            yield Refused(over.line, key, "jobs from zipped lists are not read: `srtctl dry-run` prints them")
 
 
 def _job(document: Document, root: Node, around: Around, suffix: str = "") -> Iterator[Read]:
@@ -76,7 +74,7 @@ def _job(document: Document, root: Node, around: Around, suffix: str = "") -> It
 
 
 def _model(path: Text, document: Document, around: Around) -> tuple[Text | None, tuple[Told, ...]]:
-    """The path of the model; a bare word is an alias, which the cluster's own file resolves."""
+    """The path of the model; a bare word is an alias, resolved by the cluster's own file."""
     aliases = {
         key: node.text
         for each in around.beside(document, _CLUSTER)
@@ -90,17 +88,17 @@ def _model(path: Text, document: Document, around: Around) -> tuple[Text | None,
 
 
 def _without_model(settings: Node) -> list[tuple[str, Node]]:
-    """Settings without where the container has the model, which the recipe's own path says."""
+    """Settings without the model's path in the container, which the recipe's own path replaces."""
     return [(key, node) for key, node in settings.items() if flag_name(key) not in ("model", "model-path")]
 
 
 def _gpus(resources: Node, half: str, workers: int) -> int | None:
-    """GPUs of one worker: as it is said, else its share of the nodes of its half."""
+    """GPUs of one worker: as given, else its share of its role's nodes."""
     said, each = resources.at(f"gpus_per_{half}").count, resources.at("gpus_per_node").count
     nodes = resources.at(f"{half}_nodes").count
     if said is not None:
         return said
-    if half == "decode" and nodes == 0:  # on the nodes of the others, with as many GPUs
+    if half == "decode" and nodes == 0:  # on the nodes of the others, with equally many GPUs
         return _gpus(resources, "prefill", resources.at("prefill_workers").count or workers)
     return nodes * each // workers if nodes and each else None
 

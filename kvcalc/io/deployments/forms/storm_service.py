@@ -36,7 +36,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
 
 
 def _template(role: Node, templates: dict[str, Node]) -> tuple[Node, int]:
-    """The pod of a role, and how many of them make one replica."""
+    """The pod of a role, and the number of pods in one replica."""
     pattern = role.at("leaderWorkerPattern")
     if pattern:
         return pattern.first("template", "leaderTemplate"), pattern.at("size").count or 1

@@ -54,7 +54,7 @@ class _Module(NamedTuple):
 
     @classmethod
     def of(cls, document: Document, root: Node, around: Around) -> Self:
-        """Those of all files of the folder; a tfvars sets them, then the user."""
+        """Those of all files in the folder, overridden by tfvars, then by the user."""
         by_default: dict[str, Text] = {}
         written: dict[str, Text] = {}
         said: dict[str, Text] = {}
@@ -73,7 +73,7 @@ class _Module(NamedTuple):
         return cls(known, frozenset(by_default) - frozenset(said))
 
     def told(self, root: Node, resource: Node) -> Iterator[Told]:
-        """Defaults that a resource uses, where they stand, or where it does if that is in another file."""
+        """Defaults that a resource uses, at their place, or at the resource's if they are in another file."""
         used = dict.fromkeys(name for each in resource.walk() for name in _USED.findall(each.text))
         places = {str(block.at(hcl.LABELS, 0).text): block.line for block in root.at("variable").each()}
         for name in used:
@@ -82,7 +82,7 @@ class _Module(NamedTuple):
 
 
 def _files(document: Document, around: Around) -> Iterator[Document]:
-    """Files of the same folder; of those that were not given the one that holds variables by custom."""
+    """Files in the same folder; of those not given, only the customary file for variables."""
     given = [each for each in around.documents if each.grammar == HCL and each.folder == document.folder]
     if not any(each.stem == "variables.tf" for each in given):
         yield from around.beside(document, "variables.tf")
@@ -90,7 +90,7 @@ def _files(document: Document, around: Around) -> Iterator[Document]:
 
 
 def _documents(document: Document, resource: Node, kind: str, known: Mapping[str, Text]) -> Iterator[Document]:
-    """Documents of Kubernetes, or values of a chart, that stand in a resource."""
+    """Kubernetes documents, or values of a chart, in a resource."""
     if kind == _MANIFEST and resource.at("manifest").is_mapping:
         yield document.inside(_filled(resource.at("manifest"), known))._replace(grammar=YAML)
     texts = [resource.at("yaml_body").text] if kind == _MANIFESTS else []
@@ -102,7 +102,7 @@ def _documents(document: Document, resource: Node, kind: str, known: Mapping[str
 
 
 def _filled(node: Node, known: Mapping[str, Text], depth: int = 0) -> Node:
-    """A value with variables filled in."""
+    """A value with variables expanded."""
     if depth > MAX_DEPTH:
         return node
     if node.is_mapping:
@@ -127,7 +127,7 @@ def _kubernetes(
 
 
 def _as_pod(spec: Node, known: Mapping[str, Text]) -> Node:
-    """A pod's spec as Kubernetes writes it."""
+    """A pod's spec in Kubernetes' spelling."""
     containers = [_as_container(each, known) for each in spec.at("container").each()]
     inits = [_as_container(each, known) for each in spec.at("init_container").each()]
     values = {

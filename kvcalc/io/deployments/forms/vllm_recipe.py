@@ -1,6 +1,6 @@
 """Recipes of vLLM's own collection: a model with arguments, and variants of other checkpoints.
 
-How many GPUs, and how the model is split over them, follows from the hardware that is chosen on its site.
+GPUs and parallelism depend on the hardware chosen on its site.
 Source: github.com/vllm-project/recipes, CONTRIBUTING.md and src/lib/command-synthesis.js.
 """
 
@@ -14,9 +14,7 @@ from kvcalc.io.deployments.reading.tree import Node
 from kvcalc.io.deployments.workload import Refused, Workload
 
 _DEFAULT = "default"
-_CHOSEN = (
-    "a recipe: GPUs and how the model is split over them follow from the hardware that is chosen; write the command"
-)
+_CHOSEN = "a recipe: GPUs and parallelism depend on the chosen hardware; write the command"
 
 
 def _is_own(document: Document) -> bool:

@@ -214,7 +214,7 @@ class _Builder:
     def _counted(self, line: int) -> None:
         self._count += 1
         if self._count > MAX_VALUES:
-            raise self._error(f"holds more than {MAX_VALUES:,} values", line, _FLAT)
+            raise self._error(f"contains more than {MAX_VALUES:,} values", line, _FLAT)
 
     def _error(self, what: str, line: int, help: str) -> InvalidFileError:
         return InvalidFileError(what, where=f"{self._name}:{line}", help=help)
