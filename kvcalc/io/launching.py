@@ -60,7 +60,7 @@ def launch_of(question: OnGpus, ranks: Parallel, tokens: int, form: str, says: t
     if engine.name not in SERVERS.values():
         raise NotApplicableError(
             f"kvcalc writes command lines for {', '.join(SERVERS)}, but the engine is {engine.name}",
-            help="name one: --as vllm",
+            help="name one: --engine vllm",
         )
     if question.asked.model.methods:
         changed = ", ".join(each.name for each in question.asked.model.methods)

@@ -101,7 +101,7 @@ ERRORS = {
     "an engine whose command lines are not written": (
         "fit qwen3-8b --gpu h100 -e lmdeploy --as compose --tokens 8K",
         "--as: kvcalc writes command lines for vllm, sglang, llama-server, but the engine is lmdeploy\n"
-        "help: name one: --as vllm\n",
+        "help: name one: --engine vllm\n",
     ),
     "more than a node": (
         "fit r1 --gpu h200 -e vllm --tp 8 --pp 2 --as kubernetes --tokens 8K",
