@@ -72,7 +72,7 @@ def test_a_command_line_names_the_draft(tmp_path, cli):
     plan.write_text(f"{row}{COMMAND} --spec-type draft-simple -ctkd q8_0 -ctvd q8_0\n")
     (found,) = json.loads(cli(["check", str(plan), "--format", "json"]).stdout)["findings"]
     assert found["needed_bytes"] == 8192 * 8 * 128 * 2 * (36 * 2 * 16 + 28 * 34 // 2) // 16
-    assert "28 layers of qwen3-0.6b draft, planned as layers of this model" in found["notes"]
+    assert "28 draft layers of qwen3-0.6b, planned as layers of this model" in found["notes"]
     plan.write_text(f"{row}{COMMAND}\n")
     assert "help: add --spec-type draft-simple" in cli(["check", str(plan)]).stderr
     plan.write_text(f"{row}{COMMAND} --spec-type draft-simple,draft-mtp\n")
