@@ -284,7 +284,7 @@ REFUSED = {
     ),
     "too large": (
         {"parallel": Parallel(tp=2), "memory_bytes": 2 * 1000},
-        "the caches of 2 ranks need 16,000 bytes (16.00 kB, 15.62 KiB) on cpu, and 2,000 bytes (2.00 kB, 1.95 KiB) are "
+        "the caches of 2 ranks need 16,000 bytes (16.00 kB, 15.62 KiB) on cpu, but 2,000 bytes (2.00 kB, 1.95 KiB) are "
         "free",
         "12 tokens would fit; --device meta takes no memory",
     ),
