@@ -63,20 +63,21 @@ def explanations(asked: Asked, compared: tuple[Compared, ...] | None) -> Found:
     found = [change for change, under in single if _agree(under)]
     if found:
         return Found(tuple(found), _in_words(asked, found), len(single))
+    moving = list(_moving(single, compared))
     pairs = [
         {**one, **other}
-        for (one, moves), (other, moves_too) in combinations(_moving(single, compared), 2)
+        for (one, moves), (other, moves_too) in combinations(moving, 2)
         if not one.keys() & other.keys() and (moves or moves_too)
     ]
     found = [change for change in pairs if _agree(asked.under(change))]
-    triples = [] if found else list(_triples(asked, single))
+    triples = [] if found else list(_triples(asked, moving))
     found = found or [change for change in triples if _agree(asked.under(change))]
     return Found(tuple(found), _in_words(asked, found), len(single) + len(pairs) + len(triples))
 
 
-def _triples(asked: Asked, single: Sequence[tuple[Change, object]]) -> Iterator[Change]:
+def _triples(asked: Asked, moving: Sequence[tuple[Change, bool]]) -> Iterator[Change]:
     """Three changes at once, of those that are often made together."""
-    usual = [change for change, _ in single if change.keys() <= set(asked.explainer.usual)]
+    usual = [change for change, _ in moving if change.keys() <= set(asked.explainer.usual)]
     for one, two, three in combinations(usual, 3):
         if len({*one, *two, *three}) == 3:  # noqa: PLR2004
             yield {**one, **two, **three}
@@ -85,7 +86,7 @@ def _triples(asked: Asked, single: Sequence[tuple[Change, object]]) -> Iterator[
 def _moving(
     single: Sequence[tuple[Change, tuple[Compared, ...] | None]], before: tuple[Compared, ...] | None
 ) -> Iterator[tuple[Change, bool]]:
-    """Changes to try in pairs, and whether each alone affects a number or the engine's refusal.
+    """Changes to try together, and whether each alone affects a number or the engine's refusal.
 
     Of versions that predict the same numbers, only the last.
     """

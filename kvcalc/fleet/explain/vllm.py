@@ -171,8 +171,11 @@ def _unstated_length(model: Model, memory: _Memory | None, settings: Settings, r
     if memory is None or settings.get("max_model_len") is not None or settings.get(_OVERRIDE) is not None:
         return None
     plan = _plan(model, settings, ranks)
-    longest = plan.longest_in(plan.usable_bytes(memory.least))
-    return longest if plan.max_model_len is not None and 0 < longest < plan.max_model_len else None
+    usable_bytes = plan.usable_bytes(memory.least)
+    if plan.max_model_len is None or plan.checked_bytes() <= usable_bytes:
+        return None
+    longest = plan.longest_in(usable_bytes)
+    return longest if 0 < longest < plan.max_model_len else None
 
 
 def _of_host(model: Model, printed: Printed, reading: Reading, settings: Settings, ranks: Parallel) -> Compared:
