@@ -34,12 +34,8 @@ class PoolOptions(TypedDict):
     scheduler_set: Sequence[str]
 
 
-FLOOR = "floor"
-"""For --step-ms: as fast as the memory's bandwidth allows."""
-
-
 def asked_for(model: Model, given: PoolOptions, step_seconds: Fraction | str | None = None) -> Serving:
-    """What is served, given by the options of a pool; each error names its option. step_seconds: FLOOR, or a number."""
+    """What is served, by the options of a pool; each error names its option. step_seconds: a text is the floor."""
     from kvcalc.fleet.replay import engine_replayed
     from kvcalc.fleet.replay.serving import Serving, at_floor, pooled
 

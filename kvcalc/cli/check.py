@@ -30,7 +30,7 @@ def run(
     **added: Unpack[AddedOptions],
 ) -> int:
     """Runs `kvcalc check`."""
-    check_output_format(format, findings=True, charts=True)
+    check_output_format(format, findings=True, charts=baseline is None or update_baseline)
     if baseline is None and (update_baseline or max_growth is not None):
         where = "--update-baseline" if update_baseline else "--max-growth"
         raise InvalidValueError("no baseline given", where=where, help="pass its file: --baseline kvcalc.json")

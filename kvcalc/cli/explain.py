@@ -39,17 +39,19 @@ def run(
 
     from kvcalc.engines.base import split_version
     from kvcalc.fleet.explain import explain
-    from kvcalc.io.said import answer_of_itself, drafted_as_said, model_said, read_said
+    from kvcalc.io.said import drafted_as_said, model_or_answer, read_said
+    from kvcalc.model import Model
 
     name, version = split_version(engine or "")
     reading, where = asking.located("", read_said, log, name or None)
     if named or preset or model:
         served = asking.one_model(named, preset, model, None, assume, mtp=mtp, hub=hub)
-    elif (answer := answer_of_itself(reading, where)) is not None:
-        show(answer, format)
-        return _EXIT_CODES[answer.outcome]
     else:
-        served = asking.located("--mtp" if mtp else "", model_said, reading, where, mtp=mtp)
+        found = asking.located("--mtp" if mtp else "", model_or_answer, reading, where, mtp=mtp)
+        if not isinstance(found, Model):
+            show(found, format)
+            return _EXIT_CODES[found.outcome]
+        served = found
     ranks: dict[str, Any] = {name: number for name, number in (("tp", tp), ("pp", pp)) if number is not None}
     settings = {**asking.settings(reading.engine, engine_set), **_on_gpu(gpu)} | (
         {"version": version} if version else {}

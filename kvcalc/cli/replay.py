@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from kvcalc.cli import asking, options
 from kvcalc.cli._output import check_output_format, show
-from kvcalc.cli._pool import FLOOR, PoolOptions, asked_for
+from kvcalc.cli._pool import PoolOptions, asked_for
 from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError
 
@@ -35,6 +35,7 @@ def run(
 ) -> int:
     """Runs `kvcalc replay`."""
     check_output_format(format, charts=True)
+    from kvcalc.fleet.replay.serving import FLOOR
     from kvcalc.io.replays import trace_paths
 
     words = [*traces, *([named] if named else [])]

@@ -893,15 +893,16 @@ def explain(
     from kvcalc.engines.base import split_version
     from kvcalc.fleet.explain import explain as explained
     from kvcalc.hardware import gpu_named
-    from kvcalc.io.said import answer_of_itself, drafted_as_said, model_said, read_said
+    from kvcalc.io.said import drafted_as_said, model_or_answer, read_said
     from kvcalc.io.weights import read_weights
 
     name, version = split_version(engine or "")
     reading, where = located("log", read_said, fspath(log), name or None)
-    if model is None and (answer := answer_of_itself(reading, where)) is not None:
-        return answer
     if model is None:
-        served = located("mtp" if mtp else "", model_said, reading, where, mtp=mtp)
+        found = located("mtp" if mtp else "", model_or_answer, reading, where, mtp=mtp)
+        if not isinstance(found, Model):
+            return found
+        served = found
     else:
         served = model_of(model, None, (), assume, mtp=mtp, hub=hub)
     settings = settings_of(reading.engine, engine_settings)

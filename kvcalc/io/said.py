@@ -106,27 +106,27 @@ def model_named_in(reading: Reading) -> Model | None:
     return None
 
 
-def answer_of_itself(reading: Reading, where: str) -> LogReport | None:
-    """What can be said without a model: of an error that concerns none, or that names none; None otherwise."""
-    found = explain_alone(reading, file=where)
-    return found if found is not None or model_named_in(reading) else explain_unnamed(reading, file=where)
+def model_or_answer(reading: Reading, where: str, *, mtp: bool = False) -> Model | LogReport:
+    """The model that a log or a server names, with its draft layers for mtp; else what can be said without one.
 
-
-def model_said(reading: Reading, where: str, *, mtp: bool = False) -> Model:
-    """The model that a log or a server names. mtp: with its draft layers.
-
-    Raises InvalidValueError if it is not certain, or has no such layers.
+    Raises InvalidValueError if neither is certain, or the model has no such layers.
     """
+    alone = explain_alone(reading, file=where)
+    if alone is not None:
+        return alone
     served = model_named_in(reading)
-    if served is None:
-        named = f" ({reading.model})" if reading.model else ""
-        stated = f"; the log has: {reading.stated}" if reading.stated else ""
-        raise InvalidValueError(
-            f"this {reading.engine} log does not describe its model{named}",
-            where=where,
-            help=f"name the model: --preset r1, or --model path/to/config.json{stated}",
-        )
-    return with_draft_layers(served) if mtp else served
+    if served is not None:
+        return with_draft_layers(served) if mtp else served
+    unnamed = explain_unnamed(reading, file=where)
+    if unnamed is not None:
+        return unnamed
+    named = f" ({reading.model})" if reading.model else ""
+    stated = f"; the log has: {reading.stated}" if reading.stated else ""
+    raise InvalidValueError(
+        f"this {reading.engine} log does not describe its model{named}",
+        where=where,
+        help=f"name the model: --preset r1, or --model path/to/config.json{stated}",
+    )
 
 
 def drafted_as_said(

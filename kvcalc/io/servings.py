@@ -10,7 +10,7 @@ from typing import NamedTuple
 from kvcalc.cache.dtypes import BF16, Dtype
 from kvcalc.errors import InvalidValueError, located
 from kvcalc.fleet.replay import engine_replayed
-from kvcalc.fleet.replay.serving import Serving, at_floor, pooled
+from kvcalc.fleet.replay.serving import FLOOR, Serving, at_floor, pooled
 from kvcalc.fleet.weights import Weights
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.io.arguments import Settings, bytes_of
@@ -18,9 +18,6 @@ from kvcalc.io.on_devices import devices_of, questions_on
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.units import parse_tokens, shown
-
-FLOOR = "floor"
-"""For step_seconds: as fast as the GPU's bandwidth allows."""
 
 
 class PoolTerms(NamedTuple):

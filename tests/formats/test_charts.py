@@ -352,6 +352,7 @@ def test_a_file_has_the_format_of_its_ending(cli, tmp_path, name, begins):
         ("plot r1 -o chart.bmp", "--out: the suffix '.bmp' is not a known format"),
         ("plot r1 -o chart", "--out: a name without a suffix does not give a format"),
         ("plot r1 -t 1K -o missing/chart.json", "cannot be written: No such file or directory"),
+        ("check examples/plans/prod.yaml --baseline none.json -f chart", "--format: the format chart "),
         ("weights r1 -f svg", "--format: the format svg draws charts, and this answer has none"),
         ("plot r1 -t 1K,2K,4K", "--tokens: a range has 2 token counts, but 3 are given"),
         ("plot r1 -t 2K,1K", "--tokens: the range starts at 2,048 tokens and ends at 1,024"),

@@ -164,7 +164,7 @@ def test_layouts_are_chosen_with_the_draft_and_a_page_says_how(tmp_path, cli):
         ),
         (
             ("--draft-model", "qwen3-0.6b"),
-            "--draft-model: qwen3-0.6b drafts, and speculative does not say how many tokens",
+            "--draft-model: speculative does not say how many tokens qwen3-0.6b drafts",
         ),
         (
             ("--draft-model", "no-such-model", "--engine-set", f"speculative={NAMED}"),

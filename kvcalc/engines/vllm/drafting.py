@@ -103,7 +103,7 @@ def drafted_by(model: Model, drafter: Model, settings: VllmSettings) -> Model:
     asked = _asked(settings, drafter)
     if not asked:
         raise InvalidValueError(
-            f"{drafter.name} drafts, and speculative does not say how many tokens",
+            f"speculative does not say how many tokens {drafter.name} drafts",
             field="speculative",
             help='set speculative, for example {"method": "draft_model", "num_speculative_tokens": 3}',
         )

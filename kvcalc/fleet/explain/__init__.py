@@ -128,7 +128,7 @@ def explain_unnamed(reading: Reading, *, file: str = "log") -> LogReport | None:
     balance = stated_balance(reading)
     return LogReport(
         file=file,
-        model=reading.model or "unknown model",
+        model=reading.model,
         engine=reading.engine,
         read=tuple({**reading.ranks, **reading.settings}.items()),
         compared=(),

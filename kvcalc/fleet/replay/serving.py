@@ -14,6 +14,8 @@ from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.units import milliseconds
 
+FLOOR = "floor"
+"""A step as fast as the bandwidth of the GPU allows."""
 _BLOCKS = ("num_gpu_blocks", "num_gpu_blocks_override")
 """Settings of a scheduler, or of its engine, that state the size of the pool."""
 
